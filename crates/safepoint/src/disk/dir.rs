@@ -1,0 +1,232 @@
+//! A private directory, made and opened without following links.
+
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// A directory of state, private to its user.
+#[derive(Debug, Clone)]
+pub struct StateDir {
+    path: PathBuf,
+}
+
+impl StateDir {
+    /// Makes the directory (0700) where it does not exist, with its parents, and opens it.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Invalid`] when the path is a link, not a directory, or of another user;
+    /// [`ErrorKind::Io`] when it cannot be made.
+    pub fn create(path: &Path) -> Result<Self> {
+        if let Some(parent) = path.parent()
+            && !parent.as_os_str().is_empty()
+            && !parent.exists()
+        {
+            Self::create(parent)?;
+        }
+        match fs::DirBuilder::new().mode(0o700).create(path) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(Error::io("make the directory", path, error)),
+        }
+        Self::open(path)
+    }
+
+    /// Opens an existing directory.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NotFound`] when there is none; otherwise as [`create`](Self::create).
+    pub fn open(path: &Path) -> Result<Self> {
+        let metadata = match fs::symlink_metadata(path) {
+            Ok(metadata) => metadata,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(Error::new(
+                    ErrorKind::NotFound,
+                    format!("no directory `{}`", path.display()),
+                ));
+            }
+            Err(error) => return Err(Error::io("open the directory", path, error)),
+        };
+        if metadata.file_type().is_symlink() {
+            return Err(Error::invalid(format!(
+                "state directory `{}` is a link, and links are not followed",
+                path.display()
+            ))
+            .with_hint("name the directory itself, for example with `--state-dir`"));
+        }
+        if !metadata.is_dir() {
+            return Err(Error::invalid(format!(
+                "`{}` is not a directory",
+                path.display()
+            )));
+        }
+        let user = rustix::process::geteuid().as_raw();
+        if metadata.uid() != user {
+            return Err(Error::invalid(format!(
+                "state directory `{}` belongs to user {}, not to user {user}",
+                path.display(),
+                metadata.uid()
+            ))
+            .with_hint("run as its owner, or choose another directory with `--state-dir`"));
+        }
+        let absolute = fs::canonicalize(path).map_err(|error| Error::io("resolve", path, error))?;
+        Ok(Self { path: absolute })
+    }
+
+    /// The directory's absolute path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The path of a file in it.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// Whether a file of that name exists; a link counts as one.
+    pub fn has(&self, name: &str) -> bool {
+        fs::symlink_metadata(self.path.join(name)).is_ok()
+    }
+
+    /// Takes group's and others' rights from the directory.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Io`] when the mode cannot be changed.
+    pub fn make_private(&self) -> Result<()> {
+        fs::set_permissions(&self.path, fs::Permissions::from_mode(0o700))
+            .map_err(|error| Error::io("make private", &self.path, error))
+    }
+
+    /// Makes a directory inside (0700); an existing one is kept.
+    ///
+    /// # Errors
+    ///
+    /// As [`create`](Self::create).
+    pub fn subdir(&self, name: &str) -> Result<Self> {
+        Self::create(&self.path.join(name))
+    }
+
+    /// Reads a small file whole, `None` if there is none. At most `limit` bytes are read.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Io`] when it exists and cannot be read.
+    pub fn read(&self, name: &str, limit: u64) -> Result<Option<Vec<u8>>> {
+        use std::io::Read;
+        let path = self.file(name);
+        let opened = fs::OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_NOFOLLOW)
+            .open(&path);
+        let file = match opened {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(Error::io("read", &path, error)),
+        };
+        let mut bytes = Vec::new();
+        file.take(limit)
+            .read_to_end(&mut bytes)
+            .map_err(|error| Error::io("read", &path, error))?;
+        Ok(Some(bytes))
+    }
+
+    /// Removes a file; one that does not exist is fine.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Io`] when it exists and cannot be removed.
+    pub fn remove(&self, name: &str) -> Result<()> {
+        let path = self.file(name);
+        match fs::remove_file(&path) {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(Error::io("remove", &path, error)),
+        }
+    }
+
+    /// Whether the directory has no entry.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Io`] when it cannot be read.
+    pub fn is_empty(&self) -> Result<bool> {
+        let mut entries =
+            fs::read_dir(&self.path).map_err(|error| Error::io("read", &self.path, error))?;
+        Ok(entries.next().is_none())
+    }
+
+    /// Syncs every file and directory below, deepest first, so that a rename of the whole can be made durable.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Io`] when something cannot be read or synced.
+    pub fn sync_tree(&self) -> Result<()> {
+        sync_tree(&self.path)
+    }
+}
+
+fn sync_tree(path: &Path) -> Result<()> {
+    let entries = fs::read_dir(path).map_err(|error| Error::io("read", path, error))?;
+    for entry in entries {
+        let entry = entry.map_err(|error| Error::io("read", path, error))?;
+        let kind = entry
+            .file_type()
+            .map_err(|error| Error::io("read", path, error))?;
+        if kind.is_dir() {
+            sync_tree(&entry.path())?;
+        } else if kind.is_file() {
+            let path = entry.path();
+            let file = fs::OpenOptions::new()
+                .read(true)
+                .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+                .open(&path)
+                .map_err(|error| Error::io("sync", &path, error))?;
+            file.sync_all()
+                .map_err(|error| Error::io("sync", &path, error))?;
+        }
+    }
+    super::sync_dir(path)
+}
+
+/// The names of the directories in `path`, sorted; none when `path` does not exist. Links are not directories.
+///
+/// # Errors
+///
+/// [`ErrorKind::Io`] when `path` exists and cannot be read.
+pub fn list_dirs(path: &Path) -> Result<Vec<String>> {
+    let entries = match fs::read_dir(path) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(Error::io("read", path, error)),
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(|error| Error::io("read", path, error))?;
+        if entry.file_type().is_ok_and(|kind| kind.is_dir())
+            && let Ok(name) = std::str::from_utf8(entry.file_name().as_bytes())
+        {
+            names.push(name.to_owned());
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// Removes a directory and all below it, following no link; one that does not exist is fine.
+///
+/// # Errors
+///
+/// [`ErrorKind::Io`] when something cannot be removed.
+pub fn remove_tree(path: &Path) -> Result<()> {
+    match fs::remove_dir_all(path) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(Error::io("remove", path, error)),
+    }
+}

@@ -1,0 +1,74 @@
+//! One owner per directory, by an advisory lock that the kernel drops with its holder.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result};
+
+/// The exclusive lock on a directory; dropped with this value or with the process.
+#[derive(Debug)]
+pub struct OwnerLock {
+    file: File,
+    path: PathBuf,
+}
+
+/// What trying to take the lock led to.
+#[derive(Debug)]
+pub enum LockAttempt {
+    /// It is ours.
+    Taken(OwnerLock),
+    /// A live process holds it; the bytes are what that process [described](OwnerLock::describe) itself as.
+    Held(Vec<u8>),
+}
+
+impl OwnerLock {
+    /// Tries to take the lock file at `path`, without waiting.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Io`](crate::ErrorKind::Io) when the file cannot be made or the file system refuses locks.
+    pub fn try_take(path: &Path) -> Result<LockAttempt> {
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .custom_flags(libc::O_NOFOLLOW)
+            .open(path)
+            .map_err(|error| Error::io("open", path, error))?;
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "this is the one place that takes the lock"
+        )]
+        match file.try_lock() {
+            Ok(()) => Ok(LockAttempt::Taken(Self {
+                file,
+                path: path.to_path_buf(),
+            })),
+            Err(TryLockError::WouldBlock) => {
+                let mut owner = Vec::new();
+                // Who holds it is only a help for the reader: an unreadable file leaves it empty.
+                let _ = Read::by_ref(&mut file).take(4096).read_to_end(&mut owner);
+                Ok(LockAttempt::Held(owner))
+            }
+            Err(TryLockError::Error(error)) => Err(Error::io("lock", path, error)),
+        }
+    }
+
+    /// Writes who the owner is, for others to read. Not synced: it says nothing once the owner is dead.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Io`](crate::ErrorKind::Io) when it cannot be written.
+    pub fn describe(&mut self, owner: &[u8]) -> Result<()> {
+        (|| {
+            self.file.set_len(0)?;
+            self.file.seek(SeekFrom::Start(0))?;
+            self.file.write_all(owner)
+        })()
+        .map_err(|error| Error::io("write", &self.path, error))
+    }
+}

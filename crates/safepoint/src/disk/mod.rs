@@ -1,0 +1,27 @@
+//! The only room that touches the file system.
+//!
+//! Invariants:
+//!
+//! 1. A file that is replaced is old or new after a crash, never neither and never half ([`replace`]).
+//! 2. A state directory is private to its user (0700, files 0600) and is opened without following a link.
+//! 3. One process owns a directory at a time ([`OwnerLock`]); the lock of a dead owner is free at once.
+//!
+//! Deliberately absent: time, and any word of what the files mean.
+
+mod append;
+mod dir;
+mod filesystem;
+mod input;
+mod lock;
+mod random_access;
+mod replace;
+mod reserve;
+
+pub use append::{AppendFile, RotatingLog};
+pub use dir::{StateDir, list_dirs, remove_tree};
+pub use filesystem::{FilesystemKind, free_bytes};
+pub use input::{FileIdentity, InputFile, open_input};
+pub use lock::{LockAttempt, OwnerLock};
+pub use random_access::RandomAccessFile;
+pub use replace::{rename, replace, sync_dir};
+pub use reserve::Reserve;

@@ -1,0 +1,81 @@
+//! Old or new, never half: the order of a durable replacement.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// Replaces the file at `path` by `bytes` (mode 0600).
+///
+/// # Durability
+///
+/// When this returns, the new content survives a kill and a power cut. Before it returns, a crash leaves the old content or the new
+/// one. The order is: private file in the same directory, write, sync, rename, sync of the directory.
+///
+/// # Errors
+///
+/// [`ErrorKind::Io`] when any step fails; the old content is then still there.
+pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
+    let parent = parent_of(path)?;
+    let name = path.file_name().unwrap_or_default();
+    let mut temporary = OsString::from(".");
+    temporary.push(name);
+    temporary.push(format!(".{}.new", std::process::id()));
+    let temporary = parent.join(temporary);
+    let written = (|| {
+        let mut file = fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .custom_flags(libc::O_NOFOLLOW)
+            .open(&temporary)?;
+        file.write_all(bytes)?;
+        file.sync_all()
+    })();
+    if let Err(error) = written {
+        // The half-written private file must not stay; that it could not be removed adds nothing to the first error.
+        let _ = fs::remove_file(&temporary);
+        return Err(Error::io("write", path, error));
+    }
+    rename(&temporary, path)
+}
+
+/// Renames `from` to `to` in the same directory and makes that durable.
+///
+/// # Errors
+///
+/// [`ErrorKind::Io`] when the rename or the sync of the directory fails.
+pub fn rename(from: &Path, to: &Path) -> Result<()> {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the function that syncs the directory afterwards"
+    )]
+    fs::rename(from, to).map_err(|error| Error::io("rename to", to, error))?;
+    sync_dir(parent_of(to)?)
+}
+
+/// Makes the names in a directory durable.
+///
+/// # Errors
+///
+/// [`ErrorKind::Io`] when it cannot be opened or synced.
+pub fn sync_dir(path: &Path) -> Result<()> {
+    fs::File::open(path)
+        .and_then(|dir| dir.sync_all())
+        .map_err(|error| Error::io("sync the directory", path, error))
+}
+
+fn parent_of(path: &Path) -> Result<&Path> {
+    match path.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => Ok(Path::new(".")),
+        Some(parent) => Ok(parent),
+        None => Err(Error::new(
+            ErrorKind::Invalid,
+            format!("`{}` has no directory", path.display()),
+        )),
+    }
+}

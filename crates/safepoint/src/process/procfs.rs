@@ -1,0 +1,142 @@
+//! What `/proc` says of processes. Source: proc(5).
+
+use std::ffi::CString;
+use std::os::fd::OwnedFd;
+
+use rustix::fs::{Dir, Mode, OFlags, open};
+use rustix::process::Pid;
+
+use crate::clock::since_boot;
+
+/// The fields of `/proc/<pid>/stat` that we use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stat {
+    /// One letter; `Z` is a zombie.
+    pub(super) state: u8,
+    /// Its parent.
+    pub(super) parent: i32,
+    /// Its process group.
+    pub(super) group: i32,
+    /// When it began, in clock ticks since boot.
+    pub(super) start_ticks: u64,
+}
+
+/// The kernel's clock ticks per second.
+pub fn clock_ticks() -> u64 {
+    rustix::param::clock_ticks_per_second()
+}
+
+/// Now, in clock ticks since boot.
+pub(super) fn boot_ticks() -> u64 {
+    let now = since_boot();
+    let ticks = clock_ticks();
+    now.as_secs() * ticks + u64::from(now.subsec_nanos()) * ticks / 1_000_000_000
+}
+
+/// When a process began, in clock ticks since boot; `None` if there is no such process.
+pub fn start_ticks(pid: Pid) -> Option<u64> {
+    stat(pid).map(|stat| stat.start_ticks)
+}
+
+pub(super) fn stat(pid: Pid) -> Option<Stat> {
+    parse_stat(&read(
+        &format!("/proc/{}/stat", pid.as_raw_nonzero()),
+        4096,
+    )?)
+}
+
+/// The command's name may contain anything, so the fields are counted from the last parenthesis.
+fn parse_stat(bytes: &[u8]) -> Option<Stat> {
+    let after_name = bytes.iter().rposition(|byte| *byte == b')')? + 1;
+    let text = std::str::from_utf8(&bytes[after_name..]).ok()?;
+    let mut fields = text.split_ascii_whitespace();
+    let state = *fields.next()?.as_bytes().first()?;
+    let parent = fields.next()?.parse().ok()?;
+    let group = fields.next()?.parse().ok()?;
+    // The state is field 3; the start time is field 22.
+    let start_ticks = fields.nth(22 - 6)?.parse().ok()?;
+    Some(Stat {
+        state,
+        parent,
+        group,
+        start_ticks,
+    })
+}
+
+/// Whether the environment a process was started with has this `NAME=value`.
+pub(super) fn has_variable(pid: Pid, entry: &[u8]) -> bool {
+    read(&format!("/proc/{}/environ", pid.as_raw_nonzero()), 4 << 20).is_some_and(|environment| {
+        environment
+            .split(|byte| *byte == 0)
+            .any(|found| found == entry)
+    })
+}
+
+/// Every process of this PID namespace.
+pub(super) fn processes() -> Vec<Pid> {
+    let Ok(proc) = open(
+        "/proc",
+        OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    ) else {
+        return Vec::new();
+    };
+    let Ok(entries) = Dir::read_from(&proc) else {
+        return Vec::new();
+    };
+    entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str().ok()?.parse().ok())
+        .filter_map(Pid::from_raw)
+        .collect()
+}
+
+/// A number that is different after each boot; 0 where the kernel does not say.
+pub fn boot_id() -> u64 {
+    let text = read("/proc/sys/kernel/random/boot_id", 64).unwrap_or_default();
+    // FNV-1a: the identifier is random already, it only has to be made shorter.
+    text.iter().fold(0xCBF2_9CE4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01B3)
+    })
+}
+
+fn read(path: &str, limit: usize) -> Option<Vec<u8>> {
+    let path = CString::new(path).ok()?;
+    let file: OwnedFd = open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
+    let mut bytes = Vec::new();
+    let mut buffer = [0u8; 4096];
+    while bytes.len() < limit {
+        match rustix::io::read(&file, &mut buffer) {
+            Ok(0) => break,
+            Ok(count) => bytes.extend_from_slice(&buffer[..count]),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(_) => return None,
+        }
+    }
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_with_parentheses_and_spaces_does_not_shift_the_fields() {
+        let line = b"42 (a) b (c) S 1 42 42 0 -1 4194304 100 0 0 0 1 2 3 4 20 0 1 0 987654 1000 10 18446744073709551615";
+        assert_eq!(
+            parse_stat(line),
+            Some(Stat {
+                state: b'S',
+                parent: 1,
+                group: 42,
+                start_ticks: 987_654
+            })
+        );
+    }
+
+    #[test]
+    fn our_own_start_is_in_the_past() {
+        let ours = stat(rustix::process::getpid());
+        assert!(ours.is_some_and(|stat| stat.start_ticks <= boot_ticks() + 1));
+    }
+}

@@ -1,0 +1,29 @@
+//! Durable items: what was done, what failed, what waits, in one SQLite file.
+//!
+//! The input of a job is itself the durable list of what is pending, so the file has rows only for items that were *touched*: done,
+//! dead, waiting for another attempt, or put aside. One row holds the state of an item and its result, so that a result and its
+//! acknowledgement cannot come apart.
+//!
+//! Invariants:
+//!
+//! 1. What is written is a [`Change`]; what it implies is a [`State`]. Only changes are submitted, only states are read.
+//! 2. All writing happens on one thread ([`Store`]), in transactions that many changes share. A change is told to be durable
+//!    after its transaction was committed and synced, never before.
+//! 3. Every index below `frontier` has a row, in every committed state of the file.
+//! 4. The counters in `progress` equal the counts of the rows, in every committed state of the file.
+//! 5. After a failed write the store is closed for good.
+//!
+//! Deliberately absent: signals, processes, and what an item's content means.
+
+mod change;
+mod item;
+mod retry;
+mod sqlite;
+
+pub use change::{Change, Chunk, Settlement, SourceRow, Verdict};
+pub use item::{Counts, OpenItem, State};
+pub use retry::RetryPolicy;
+pub use sqlite::{
+    AttemptRow, Committed, Database, FORMAT_VERSION, FormatVersion, ItemRow, JOB_DB, JobRow,
+    Locking, MAX_CRASHES, Problem, Progress, RunRow, Store, StoreOptions, View, ViewFilter,
+};

@@ -1,0 +1,16 @@
+//! The SQLite backend: one file, WAL, `synchronous=FULL`, one writer thread.
+//!
+//! The file's format has a page of its own in the book (`formats/job-db`). Writers take the file through [`Database`] and then
+//! [`Store`]; everybody else reads it through [`View`].
+
+mod database;
+mod failure;
+mod schema;
+mod store;
+mod view;
+mod write;
+
+pub use database::{Database, JobRow, Locking, MAX_CRASHES, Progress};
+pub use schema::{FORMAT_VERSION, FormatVersion, JOB_DB};
+pub use store::{Committed, Store, StoreOptions};
+pub use view::{AttemptRow, ItemRow, Problem, RunRow, View, ViewFilter};
