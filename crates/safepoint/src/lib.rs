@@ -6,6 +6,8 @@ pub mod clock;
 pub mod disk;
 mod error;
 #[cfg(feature = "job")]
+pub mod job;
+#[cfg(feature = "job")]
 pub mod process;
 #[cfg(feature = "job")]
 pub mod queue;

@@ -23,5 +23,5 @@ pub use filesystem::{FilesystemKind, free_bytes};
 pub use input::{FileIdentity, InputFile, open_input};
 pub use lock::{LockAttempt, OwnerLock};
 pub use random_access::RandomAccessFile;
-pub use replace::{rename, replace, sync_dir};
+pub use replace::{rename, replace, swap_into, sync_dir};
 pub use reserve::Reserve;

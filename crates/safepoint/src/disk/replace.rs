@@ -79,3 +79,23 @@ fn parent_of(path: &Path) -> Result<&Path> {
         )),
     }
 }
+
+/// Moves the directory `from` to `to` in one step. If `to` exists, the two change places, so that `to` is never absent.
+///
+/// # Durability
+///
+/// When this returns, the new names survive a power cut.
+///
+/// # Errors
+///
+/// [`ErrorKind::Io`] when the move or a sync fails.
+pub fn swap_into(from: &Path, to: &Path) -> Result<()> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    let moved = match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        Err(rustix::io::Errno::EXIST) => renameat_with(CWD, from, CWD, to, RenameFlags::EXCHANGE),
+        moved => moved,
+    };
+    moved.map_err(|error| Error::io("move to", to, error.into()))?;
+    sync_dir(parent_of(to)?)?;
+    sync_dir(parent_of(from)?)
+}

@@ -1,9 +1,10 @@
 //! Finding a program as a shell would.
 
 use std::ffi::{CString, OsStr};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 
-use rustix::fs::{Access, FileType, access, stat};
+use rustix::fs::{Access, FileType, Mode, OFlags, access, open, stat};
 
 use crate::error::{Error, Result};
 
@@ -51,4 +52,14 @@ pub fn find_program(name: &OsStr, path: Option<&OsStr>) -> Result<CString> {
         Error::invalid(format!("command `{shown}` was not found"))
             .with_hint("check its spelling and PATH; shell built-ins and pipelines need `--shell`")
     })
+}
+
+/// `/dev/null`, for a child that is to read nothing.
+///
+/// # Errors
+///
+/// [`ErrorKind::Io`](crate::ErrorKind::Io) when it cannot be opened.
+pub fn open_null() -> Result<OwnedFd> {
+    open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|error| Error::io("open", std::path::Path::new("/dev/null"), error.into()))
 }

@@ -406,6 +406,27 @@ impl Database {
             .map_err(|error| failure("read", error))
     }
 
+    /// Records how a run ended, where its [`Store`](crate::queue::Store) no longer can.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub fn end_run(
+        &mut self,
+        run: u32,
+        outcome: &str,
+        reason: &str,
+        ended_at_ms: i64,
+    ) -> Result<()> {
+        self.connection
+            .execute(
+                "UPDATE runs SET ended_at_ms = ?2, outcome = ?3, reason = ?4, done_after = (SELECT done FROM progress) WHERE run = ?1",
+                params![run, ended_at_ms, outcome, reason],
+            )
+            .map_err(|error| failure("write", error))?;
+        Ok(())
+    }
+
     /// Begins a run and returns its number: ends a run that a crash left open, and counts the crash for the items in `crashed` that
     /// have an open row. Those then at `max_crashes` are dead.
     ///

@@ -1,0 +1,590 @@
+//! Persistent workers: one process per slot, many items through it.
+//!
+//! A worker that fails with one item in flight fails that item. With several in flight nobody knows which one was at fault, so none is
+//! blamed: each runs again *alone*, with nothing else in its worker, and the next fault has one culprit.
+
+use std::collections::VecDeque;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+use rustix::event::epoll::{self, EventFlags};
+use rustix::process::{Pid, Signal};
+
+use super::{
+    Again, Began, Dispatcher, Part, STARTUP_DEATHS, Slot, pipe, set_nonblocking, token, watch,
+};
+use crate::clock::{Moment, wall_ms};
+use crate::error::{Error, ErrorKind, Result};
+use crate::job::capture::{MAX_OUTPUT, Read, Tail, read_available};
+use crate::job::in_progress::Entry;
+use crate::job::notice::{InProgress, Notice};
+use crate::job::protocol::{Answer, MAX_ANSWER, shorten, write_request};
+use crate::job::template::Values;
+use crate::job::work::Work;
+use crate::process::{Child, Exit, SpawnRequest, spawn};
+
+/// Why a worker is being ended by us.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// Its oldest item took longer than it may.
+    TimedOut,
+    /// A stop is under way, or nothing is left to do and it does not go.
+    Stop,
+    /// It broke the protocol.
+    Fault(String),
+}
+
+/// An item that a worker has.
+struct Lane {
+    id: u64,
+    work: Work,
+    began: Began,
+    progress: Option<String>,
+}
+
+/// A worker and what it has.
+pub(super) struct WorkerSlot {
+    child: Child,
+    stdin: Option<OwnedFd>,
+    out: Vec<u8>,
+    written: usize,
+    is_waiting_to_write: bool,
+    stdout: Option<OwnedFd>,
+    line: Vec<u8>,
+    stderr: Option<OwnedFd>,
+    tail: Tail,
+    lanes: VecDeque<Lane>,
+    next_id: u64,
+    answered: u64,
+    warned_of_repeat: bool,
+    /// When the oldest item began to be worked on, as far as we can know: at its own start or at the answer before it.
+    head_since: Moment,
+    lanes_changed: bool,
+    ending: Option<(Ending, Option<Moment>)>,
+    closed_at: Option<Moment>,
+}
+
+impl WorkerSlot {
+    pub(super) fn pid(&self) -> Pid {
+        self.child.pid()
+    }
+
+    pub(super) fn child(&self) -> &Child {
+        &self.child
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.lanes.len()
+    }
+
+    pub(super) fn works_mut(&mut self) -> impl Iterator<Item = &mut Work> {
+        self.lanes.iter_mut().map(|lane| &mut lane.work)
+    }
+
+    /// Whether it may get another item, so that it has at most `depth`.
+    pub(super) fn has_room(&self, depth: usize) -> bool {
+        self.ending.is_none()
+            && self.stdin.is_some()
+            && self.stdout.is_some()
+            && self.lanes.len() < depth
+            && !self.lanes.front().is_some_and(|lane| lane.work.alone)
+    }
+
+    pub(super) fn ask_to_end(&mut self, why: Ending, kill_at: Moment) {
+        if self.ending.is_none() {
+            self.child.signal(Signal::TERM);
+            self.child.signal(Signal::CONT);
+            self.ending = Some((why, Some(kill_at)));
+        }
+    }
+
+    pub(super) fn enforce(&mut self, now: Moment, timeout: Option<Duration>, kill_after: Duration) {
+        if let Some((why, Some(kill_at))) = &self.ending
+            && now >= *kill_at
+        {
+            self.child.signal(Signal::KILL);
+            self.ending = Some((why.clone(), None));
+        }
+        if self.ending.is_some() {
+            return;
+        }
+        if let Some(timeout) = timeout
+            && self
+                .head_began()
+                .is_some_and(|began| now >= began + timeout)
+        {
+            self.ask_to_end(Ending::TimedOut, now + kill_after);
+        } else if let Some(closed_at) = self.closed_at
+            && self.lanes.is_empty()
+            && now >= closed_at + kill_after
+        {
+            self.ask_to_end(Ending::Stop, now + kill_after);
+        }
+    }
+
+    fn head_began(&self) -> Option<Moment> {
+        self.lanes
+            .front()
+            .map(|head| head.began.at.max(self.head_since))
+    }
+
+    pub(super) fn next_timer(&self, timeout: Option<Duration>) -> Option<Moment> {
+        match &self.ending {
+            Some((_, kill_at)) => *kill_at,
+            None => match (timeout, self.head_began()) {
+                (Some(timeout), Some(began)) => Some(began + timeout),
+                // A worker that was told to go and has nothing to do is looked at again soon.
+                _ => self
+                    .closed_at
+                    .filter(|_| self.lanes.is_empty())
+                    .map(|at| at + Duration::from_millis(200)),
+            },
+        }
+    }
+
+    pub(super) fn describe(&self, now: Moment) -> Vec<InProgress> {
+        let describe = |lane: &Lane| InProgress {
+            key: lane.work.key().into_owned(),
+            attempt: lane.work.attempt(),
+            pid: self.pid().as_raw_nonzero().get().unsigned_abs(),
+            age: now.since(lane.began.at),
+            progress: lane.progress.clone(),
+        };
+        self.lanes.iter().map(describe).collect()
+    }
+
+    /// Writes what is waiting to be written, as far as the pipe takes it.
+    fn write_out(&mut self) {
+        let Some(stdin) = &self.stdin else { return };
+        self.is_waiting_to_write = false;
+        while self.written < self.out.len() {
+            match rustix::io::write(stdin, &self.out[self.written..]) {
+                Ok(count) => self.written += count,
+                Err(rustix::io::Errno::INTR) => {}
+                Err(rustix::io::Errno::AGAIN) => {
+                    self.is_waiting_to_write = true;
+                    return;
+                }
+                // It is gone or going; its end says what becomes of its items.
+                Err(_) => break,
+            }
+        }
+        self.out.clear();
+        self.written = 0;
+    }
+}
+
+impl Dispatcher<'_> {
+    /// Hands an item to the worker of a slot, starting one if there is none.
+    pub(super) fn begin_in_worker(&mut self, slot: usize, work: Work) -> Result<()> {
+        if matches!(self.slots[slot], Slot::Idle) {
+            let worker = self.start_worker(slot)?;
+            self.slots[slot] = Slot::Worker(Box::new(worker));
+        }
+        let now = self.now();
+        let is_json = self.parts.launch.items_are_json;
+        let Slot::Worker(worker) = &mut self.slots[slot] else {
+            return Ok(());
+        };
+        if work.alone && !worker.lanes.is_empty() {
+            self.parts.intake.put_back(work);
+            return Ok(());
+        }
+        let id = worker.next_id;
+        worker.next_id += 1;
+        write_request(
+            &mut worker.out,
+            id,
+            work.index,
+            &work.key(),
+            work.attempt(),
+            &work.content,
+            is_json,
+        );
+        worker.lanes.push_back(Lane {
+            id,
+            work,
+            began: Began {
+                at: now,
+                wall_ms: wall_ms(),
+            },
+            progress: None,
+        });
+        worker.lanes_changed = true;
+        Ok(())
+    }
+
+    fn start_worker(&mut self, slot: usize) -> Result<WorkerSlot> {
+        let words = self.parts.launch.template.fill(Values {
+            index: 0,
+            key: "",
+            content: b"",
+        });
+        let words = words.map_err(Error::invalid)?;
+        let (stdin_reader, stdin) = pipe()?;
+        let (stdout, stdout_writer) = pipe()?;
+        let (stderr, stderr_writer) = pipe()?;
+        for descriptor in [&stdin, &stdout, &stderr] {
+            set_nonblocking(descriptor)?;
+        }
+        let launch = &self.parts.launch;
+        let child = spawn(&SpawnRequest {
+            program: &launch.program,
+            arguments: &words,
+            environment: &launch.environment,
+            stdin: stdin_reader.as_fd(),
+            stdout: stdout_writer.as_fd(),
+            stderr: stderr_writer.as_fd(),
+            control: None,
+        })?;
+        watch(&self.epoll, child.pidfd(), slot, Part::End, EventFlags::IN)?;
+        watch(&self.epoll, &stdout, slot, Part::Stdout, EventFlags::IN)?;
+        watch(&self.epoll, &stderr, slot, Part::Stderr, EventFlags::IN)?;
+        watch(&self.epoll, &stdin, slot, Part::Stdin, EventFlags::empty())?;
+        self.set_group(slot, Some(child.pid()));
+        let _ = self.logs[slot].append(
+            format!("== worker {slot} pid {} ==\n", child.pid().as_raw_nonzero()).as_bytes(),
+        );
+        Ok(WorkerSlot {
+            child,
+            stdin: Some(stdin),
+            out: Vec::new(),
+            written: 0,
+            is_waiting_to_write: false,
+            stdout: Some(stdout),
+            line: Vec::new(),
+            stderr: Some(stderr),
+            tail: Tail::default(),
+            lanes: VecDeque::new(),
+            next_id: 0,
+            answered: 0,
+            warned_of_repeat: false,
+            head_since: Moment::default(),
+            lanes_changed: false,
+            ending: None,
+            closed_at: None,
+        })
+    }
+
+    /// Writes the requests that were made since the last call, and notes who has what.
+    pub(super) fn flush_workers(&mut self) {
+        if !self.parts.launch.is_worker {
+            return;
+        }
+        let per_slot = self.parts.options.pipeline;
+        for slot in 0..self.slots.len() {
+            let Slot::Worker(worker) = &mut self.slots[slot] else {
+                continue;
+            };
+            if std::mem::take(&mut worker.lanes_changed) {
+                let pid = worker.pid().as_raw_nonzero().get().unsigned_abs();
+                let ticks = worker.child.started_ticks;
+                let entry = |lane: &Lane| Entry {
+                    index: lane.work.index,
+                    attempt: lane.work.attempt(),
+                    pid,
+                    started_at_ms: lane.began.wall_ms,
+                    ticks,
+                };
+                // The file serves `status` and the next run after a kill; the work itself does not depend on it.
+                let _ = self.parts.in_progress.write(
+                    slot * per_slot,
+                    per_slot,
+                    worker.lanes.iter().map(entry),
+                );
+            }
+            let was_waiting = worker.is_waiting_to_write;
+            if !worker.out.is_empty() && !was_waiting {
+                worker.write_out();
+            }
+            self.set_write_interest(slot, was_waiting);
+        }
+    }
+
+    /// Brings epoll's interest in a worker's input in line with whether something waits to be written.
+    fn set_write_interest(&mut self, slot: usize, was_waiting: bool) {
+        let Slot::Worker(worker) = &self.slots[slot] else {
+            return;
+        };
+        if worker.is_waiting_to_write != was_waiting
+            && let Some(stdin) = &worker.stdin
+        {
+            let flags = if worker.is_waiting_to_write {
+                EventFlags::OUT
+            } else {
+                EventFlags::empty()
+            };
+            let _ = epoll::modify(&self.epoll, stdin, token(slot, Part::Stdin), flags);
+        }
+    }
+
+    pub(super) fn handle_worker(&mut self, slot: usize, part: u64) -> Result<()> {
+        let Slot::Worker(mut worker) = std::mem::replace(&mut self.slots[slot], Slot::Idle) else {
+            return Ok(());
+        };
+        if part == Part::End as u64 {
+            // Answers that it wrote before it ended count.
+            self.read_answers(slot, &mut worker, 1024);
+            self.read_worker_stderr(slot, &mut worker, 1024);
+            if let Some((exit, lingers)) = worker.child.reap() {
+                return self.end_worker(slot, *worker, exit, lingers);
+            }
+        } else if part == Part::Stdout as u64 {
+            self.read_answers(slot, &mut worker, 4);
+        } else if part == Part::Stderr as u64 {
+            self.read_worker_stderr(slot, &mut worker, 4);
+        } else if part == Part::Stdin as u64 {
+            let was_waiting = worker.is_waiting_to_write;
+            worker.write_out();
+            if worker.closed_at.is_some() && worker.out.is_empty() {
+                worker.stdin = None;
+            }
+            self.slots[slot] = Slot::Worker(worker);
+            self.set_write_interest(slot, was_waiting);
+            return Ok(());
+        }
+        self.slots[slot] = Slot::Worker(worker);
+        Ok(())
+    }
+
+    fn read_worker_stderr(&mut self, slot: usize, worker: &mut WorkerSlot, rounds: usize) {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let mut read = Vec::new();
+        if let Some(stderr) = &worker.stderr
+            && read_available(stderr, &mut buffer, rounds, |bytes| {
+                read.extend_from_slice(bytes)
+            }) == Read::Ended
+        {
+            worker.stderr = None;
+        }
+        self.buffer = buffer;
+        if !read.is_empty() {
+            self.log_stderr(slot, &mut worker.tail, &read);
+        }
+    }
+
+    fn read_answers(&mut self, slot: usize, worker: &mut WorkerSlot, rounds: usize) {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let mut held = std::mem::take(&mut worker.line);
+        let mut ended = Read::Open;
+        if let Some(stdout) = &worker.stdout {
+            ended = read_available(stdout, &mut buffer, rounds, |bytes| {
+                held.extend_from_slice(bytes)
+            });
+        }
+        self.buffer = buffer;
+        let mut from = 0;
+        while let Some(end) = memchr::memchr(b'\n', &held[from..]) {
+            let line = &held[from..from + end];
+            from += end + 1;
+            if worker.ending.is_none()
+                && let Err(fault) = self.take_answer(slot, worker, line)
+            {
+                self.parts.observer.notice(Notice::WorkerFault {
+                    slot,
+                    error: fault.clone(),
+                });
+                let kill_at = self.now() + self.parts.options.kill_after;
+                worker.ask_to_end(Ending::Fault(fault), kill_at);
+            }
+        }
+        held.drain(..from);
+        if held.len() > MAX_ANSWER && worker.ending.is_none() {
+            let fault = format!("wrote a line of more than {} MiB", MAX_ANSWER / 1024 / 1024);
+            self.parts.observer.notice(Notice::WorkerFault {
+                slot,
+                error: fault.clone(),
+            });
+            let kill_at = self.now() + self.parts.options.kill_after;
+            worker.ask_to_end(Ending::Fault(fault), kill_at);
+        }
+        if worker.ending.is_some() {
+            held.clear();
+        }
+        worker.line = held;
+        if ended == Read::Ended {
+            worker.stdout = None;
+        }
+    }
+
+    /// Takes one line from a worker. The error says how it broke the protocol.
+    fn take_answer(
+        &mut self,
+        slot: usize,
+        worker: &mut WorkerSlot,
+        line: &[u8],
+    ) -> std::result::Result<(), String> {
+        if line.trim_ascii().is_empty() {
+            return Ok(());
+        }
+        let answer = Answer::parse(line)?;
+        self.parts.ledger_cost(answer.cost_micros());
+        let Some(id) = answer.id else {
+            return Err(format!(
+                "wrote an answer without an `id`: `{}`",
+                shorten(line)
+            ));
+        };
+        let Some(place) = worker.lanes.iter().position(|lane| lane.id == id) else {
+            if id >= worker.next_id {
+                return Err(format!("answered id {id}, which it was never given"));
+            }
+            if answer.is_final() && !std::mem::replace(&mut worker.warned_of_repeat, true) {
+                let error = format!("answered id {id} twice; the first answer counts");
+                self.parts
+                    .observer
+                    .notice(Notice::WorkerFault { slot, error });
+            }
+            return Ok(());
+        };
+        if let Some(progress) = answer.progress {
+            worker.lanes[place].progress = Some(progress.get().to_owned());
+        }
+        if !answer.is_final() {
+            return Ok(());
+        }
+        let Some(lane) = worker.lanes.remove(place) else {
+            return Ok(());
+        };
+        worker.lanes_changed = true;
+        worker.answered += 1;
+        worker.head_since = self.now();
+        self.startup_deaths = 0;
+        if let Some(error) = answer.error {
+            let again = match (answer.retry, answer.retry_after) {
+                (Some(false), _) => Again::Never,
+                (_, Some(after)) => Again::After(Duration::from_secs_f64(after.min(1e9))),
+                _ => Again::AsPolicy,
+            };
+            self.fail(
+                lane.work,
+                lane.began,
+                error.into_owned(),
+                None,
+                Vec::new(),
+                again,
+            );
+        } else if let Some(result) = answer.result {
+            let bytes = result.get().as_bytes();
+            let kept = bytes.len().min(MAX_OUTPUT);
+            self.succeed(
+                lane.work,
+                lane.began,
+                None,
+                bytes[..kept].to_vec(),
+                (bytes.len() - kept) as u64,
+            );
+        }
+        Ok(())
+    }
+
+    /// Decides what becomes of the items of a worker that has ended.
+    fn end_worker(
+        &mut self,
+        slot: usize,
+        mut worker: WorkerSlot,
+        exit: Exit,
+        lingers: bool,
+    ) -> Result<()> {
+        self.set_group(slot, None);
+        if lingers {
+            self.lingering.push(worker.pid());
+        }
+        let per_slot = self.parts.options.pipeline;
+        let _ = self
+            .parts
+            .in_progress
+            .write(slot * per_slot, per_slot, std::iter::empty());
+        let why = worker.ending.take().map(|(why, _)| why);
+        let stopping = self.parts.token.is_stopping();
+        let by_stop_signal = matches!(
+            exit,
+            Exit::Signal(libc::SIGINT | libc::SIGTERM | libc::SIGHUP)
+        );
+        if why == Some(Ending::Stop) || (stopping && why.is_none() && by_stop_signal) {
+            for lane in worker.lanes {
+                self.give_up(lane.work);
+            }
+            return Ok(());
+        }
+        if worker.answered == 0 && why.is_none() && worker.closed_at.is_none() {
+            self.startup_deaths += 1;
+            if self.startup_deaths >= STARTUP_DEATHS {
+                for lane in worker.lanes {
+                    self.parts.intake.put_back(lane.work);
+                }
+                let last = worker
+                    .tail
+                    .last_line()
+                    .map_or_else(String::new, |line| format!("; it last said: {line}"));
+                let message = format!(
+                    "{STARTUP_DEATHS} workers in a row ended ({}) before they answered anything{last}",
+                    exit.describe()
+                );
+                let logs = self.parts.logs.display().to_string();
+                return Err(Error::new(ErrorKind::Invalid, message)
+                    .with_hint(format!("mend the worker, then run the same command again; what workers wrote is in `{logs}`")));
+            }
+        }
+        let what = match &why {
+            Some(Ending::TimedOut) => {
+                format!(
+                    "timed out after {}",
+                    super::seconds(self.parts.options.timeout.unwrap_or_default())
+                )
+            }
+            Some(Ending::Fault(fault)) => format!("worker {slot} {fault}"),
+            _ => {
+                let line = worker
+                    .tail
+                    .last_line()
+                    .map_or_else(String::new, |line| format!(": {line}"));
+                format!(
+                    "worker {slot} ended ({}) with this item in progress{line}",
+                    exit.describe()
+                )
+            }
+        };
+        if why.is_none() && !worker.lanes.is_empty() {
+            self.parts.observer.notice(Notice::WorkerFault {
+                slot,
+                error: format!("ended ({})", exit.describe()),
+            });
+        }
+        let has_culprit = worker.lanes.len() == 1 || why == Some(Ending::TimedOut);
+        let stderr = worker.tail.bytes().to_vec();
+        for (place, lane) in worker.lanes.into_iter().enumerate() {
+            if place == 0 && has_culprit {
+                self.fail(
+                    lane.work,
+                    lane.began,
+                    what.clone(),
+                    Some(exit),
+                    stderr.clone(),
+                    Again::AsPolicy,
+                );
+            } else {
+                let alone = lane.work.alone || why != Some(Ending::TimedOut);
+                self.begun -= 1;
+                self.parts.intake.put_back(Work { alone, ..lane.work });
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells workers without an item that nothing more comes.
+    pub(super) fn close_idle_workers(&mut self) {
+        let now = self.now();
+        for slot in &mut self.slots {
+            if let Slot::Worker(worker) = slot
+                && worker.closed_at.is_none()
+            {
+                worker.closed_at = Some(now);
+                worker.write_out();
+                if worker.out.is_empty() {
+                    worker.stdin = None;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! The runner: input, items, workers, results.
+//!
+//! [`run`] takes a [`Definition`] (what decides the results) and [`Options`] (what decides the speed), and works until every item is
+//! settled or a stop was carried out. The same call resumes a job. The state of a job is one directory ([`JobPath`]).
+//!
+//! Invariants:
+//!
+//! 1. Nothing is changed before the definition and the input were checked against what the job knows of them.
+//! 2. A result is told only after it is durable.
+//! 3. When [`run`] returns, no child of it lives.
+//!
+//! Deliberately absent: the terminal, the environment and exit codes, which are the command's.
+
+mod capture;
+mod control;
+mod definition;
+mod dispatcher;
+mod events;
+mod handle;
+mod in_progress;
+mod input;
+mod layout;
+mod notice;
+mod options;
+mod owner;
+mod protocol;
+mod publish;
+mod report;
+mod runner;
+mod sink;
+mod template;
+mod wake;
+mod work;
+
+pub use capture::{MAX_OUTPUT, MAX_STDERR_TAIL};
+pub use control::request_stop;
+pub use definition::{Definition, Delivery, Format, quote};
+pub use events::timestamp;
+pub use handle::{Gauge, Handle};
+pub use in_progress::{Entry, InProgressView};
+pub use input::{CHUNK_ITEMS, MAX_ITEM};
+pub use layout::{JobPath, MAX_NAME};
+pub use notice::{InProgress, Notice, Observer, Unobserved};
+pub use options::{MaxFailures, Options, Order};
+pub use owner::{Owner, current_owner};
+pub use protocol::MAX_ANSWER;
+pub use publish::component;
+pub use report::{Outcome, Report};
+pub use runner::{Run, run};
+pub use sink::{Done, ResultSink, Untold};
+pub use template::{Template, Values};
