@@ -2,7 +2,7 @@
 //!
 //! Each file below owns one rule and shows in its tests what the rule catches and what it lets
 //! pass. A rule reads text, not syntax trees: a parser would cost more build time than all rules
-//! together, and where a rule has to understand Rust, [`source::Source`] has already blanked out
+//! together, and where a rule has to understand Rust, `source::Source` has already blanked out
 //! what is not code.
 //!
 //! A rule never fails because a file is missing; where a file must exist, its absence is a finding.
