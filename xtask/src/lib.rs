@@ -1,0 +1,4 @@
+//! The project's own checks and generators, as functions, so that `cargo test` runs what `cargo
+//! xtask` runs.
+
+pub mod tidy;
