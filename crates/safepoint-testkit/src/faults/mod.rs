@@ -13,7 +13,7 @@ mod library;
 
 use std::ffi::OsString;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 pub use counter::Counter;
@@ -111,7 +111,7 @@ impl Faults {
     ///
     /// The library cannot be built; see [`library`].
     pub fn apply(&self, command: &mut Command) -> io::Result<()> {
-        command.env("LD_PRELOAD", PathBuf::from(library()?));
+        command.env("LD_PRELOAD", library()?);
         command.envs(self.settings.iter().map(|(name, value)| (name, value)));
         Ok(())
     }

@@ -126,7 +126,7 @@ impl Reading {
                 );
             }
             Event::Truncate { file, size } => {
-                self.change(number, *file, Change::Truncate { size: *size })
+                self.change(number, *file, Change::Truncate { size: *size });
             }
             Event::SyncBegin { file, path, token } => {
                 let named = self

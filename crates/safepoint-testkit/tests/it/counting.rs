@@ -23,12 +23,16 @@ fn prepare(folder: &Path) {
     let _ = fs::remove_dir_all(&state);
     fs::create_dir(&state).unwrap();
     let database = Connection::open(state.join("job.db")).unwrap();
-    database.execute_batch("PRAGMA journal_mode=DELETE; CREATE TABLE t(n); INSERT INTO t VALUES(1)").unwrap();
+    database
+        .execute_batch("PRAGMA journal_mode=DELETE; CREATE TABLE t(n); INSERT INTO t VALUES(1)")
+        .unwrap();
 }
 
 fn rows(folder: &Path) -> u32 {
     let database = Connection::open(folder.join("state/job.db")).unwrap();
-    database.query_row("SELECT count(*) FROM t", [], |row| row.get(0)).unwrap()
+    database
+        .query_row("SELECT count(*) FROM t", [], |row| row.get(0))
+        .unwrap()
 }
 
 const INSERT: &str = "INSERT INTO t VALUES(2)";
@@ -42,7 +46,9 @@ fn every_call_can_be_the_last() {
     let folder = scratch().unwrap();
     let folder = folder.path();
     let counter = Counter::new(&folder.join("count")).unwrap();
-    let faults = Faults::new("sqlite3", &folder.join("state")).unwrap().count(&counter);
+    let faults = Faults::new("sqlite3", &folder.join("state"))
+        .unwrap()
+        .count(&counter);
     prepare(folder);
     assert!(shell(folder, &faults, INSERT).status.success());
     let calls = counter.calls().unwrap();
@@ -57,7 +63,10 @@ fn every_call_can_be_the_last() {
             assert_eq!(counter.fired().unwrap(), u64::from(call <= calls));
             seen[usize::from(rows(folder) == 2)] += 1;
         }
-        assert!(seen[0] > 0 && seen[1] > 0, "both sides of the commit were seen: {seen:?}");
+        assert!(
+            seen[0] > 0 && seen[1] > 0,
+            "both sides of the commit were seen: {seen:?}"
+        );
     }
 }
 
@@ -66,7 +75,9 @@ fn every_call_can_fail() {
     let folder = scratch().unwrap();
     let folder = folder.path();
     let counter = Counter::new(&folder.join("count")).unwrap();
-    let faults = Faults::new("sqlite3", &folder.join("state")).unwrap().count(&counter);
+    let faults = Faults::new("sqlite3", &folder.join("state"))
+        .unwrap()
+        .count(&counter);
     for error in [Errno::EIO, Errno::ENOSPC] {
         for call in 1..=6 {
             prepare(folder);
@@ -74,7 +85,11 @@ fn every_call_can_fail() {
             let output = shell(folder, &faults.clone().fail(call, u64::MAX, error), INSERT);
             assert!(!output.status.success(), "call {call}");
             assert!(counter.fired().unwrap() >= 1);
-            assert_eq!(rows(folder), 1, "an error was reported and nothing was committed");
+            assert_eq!(
+                rows(folder),
+                1,
+                "an error was reported and nothing was committed"
+            );
         }
     }
     let syncs = faults.only(&["fdatasync", "fsync"]).fail(1, 1, Errno::EIO);
@@ -93,11 +108,22 @@ fn children_and_other_places_are_left_alone() {
     let run = |program: &str, script: &str| {
         let mut command = Command::new("sh");
         command.args(["-c", script]).current_dir(folder.path());
-        Faults::new(program, &state).unwrap().count(&counter).kill(1, When::Before).apply(&mut command).unwrap();
+        Faults::new(program, &state)
+            .unwrap()
+            .count(&counter)
+            .kill(1, When::Before)
+            .apply(&mut command)
+            .unwrap();
         command.status().unwrap()
     };
     assert!(run("other", "echo x > state/file; mkdir state/d; rmdir state/d").success());
-    assert!(run("sh", "echo x > outside; mkdir d; mkdir state/d; rmdir state/d").success());
+    assert!(
+        run(
+            "sh",
+            "echo x > outside; mkdir d; mkdir state/d; rmdir state/d"
+        )
+        .success()
+    );
     assert_eq!(counter.fired().unwrap(), 0);
     assert!(killed(run("sh", "echo x > state/../state/file")));
     assert_eq!(counter.fired().unwrap(), 1);
@@ -109,8 +135,13 @@ fn a_torn_write_leaves_its_half() {
     let state = folder.path().join("state");
     fs::create_dir(&state).unwrap();
     let mut command = Command::new("sh");
-    command.args(["-c", "printf 12345678 > state/file"]).current_dir(folder.path());
-    let faults = Faults::new("sh", &state).unwrap().only(&["write"]).kill(1, When::Torn);
+    command
+        .args(["-c", "printf 12345678 > state/file"])
+        .current_dir(folder.path());
+    let faults = Faults::new("sh", &state)
+        .unwrap()
+        .only(&["write"])
+        .kill(1, When::Torn);
     faults.apply(&mut command).unwrap();
     assert!(killed(command.status().unwrap()));
     assert_eq!(fs::read_to_string(state.join("file")).unwrap(), "1234");
