@@ -1,1 +1,47 @@
-//! x
+//! Faults, crash images and helper processes for safepoint's own tests.
+//!
+//! | module | gives |
+//! |---|---|
+//! | [`faults`] | count, kill at, fail at, forge or record the file operations of a program |
+//! | [`trace`] | what such a recording holds |
+//! | [`image`] | the directory a power cut, or a kill, would have left at any point of a recording |
+//! | [`storm`] | kill `safepoint run` over and over, resume it, and check what it had acknowledged |
+//! | [`random`] | numbers from a printed seed |
+//!
+//! Three rules hold here. What is verified is what was *acknowledged*, never what was recovered. Faults that
+//! fired are counted. Each check has a negative control: a planted bug that it must catch.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the walls are those of the library; a harness reads the clock and writes plain files"
+)]
+
+pub mod faults;
+pub mod image;
+pub mod random;
+pub mod storm;
+pub mod trace;
+
+use std::io;
+use std::path::PathBuf;
+
+/// The path of a helper binary of this package (such as `echo-worker`), beside the running test.
+///
+/// # Errors
+///
+/// `NotFound`, with the command that builds it, when it was not built: `cargo test --workspace` does, `-p` of
+/// another package does not.
+pub fn helper(name: &str) -> io::Result<PathBuf> {
+    let test = std::env::current_exe()?;
+    test.ancestors()
+        .skip(1)
+        .take(2)
+        .map(|folder| folder.join(name))
+        .find(|path| path.is_file())
+        .ok_or_else(|| {
+            let hint = format!(
+                "no `{name}` beside {}; run `cargo build -p safepoint-testkit`",
+                test.display()
+            );
+            io::Error::new(io::ErrorKind::NotFound, hint)
+        })
+}
