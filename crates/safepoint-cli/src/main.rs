@@ -1,2 +1,7 @@
-//! x
-fn main() {}
+//! The command `safepoint`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    safepoint_cli::main_impl(std::env::args_os())
+}

@@ -230,3 +230,14 @@ pub fn remove_tree(path: &Path) -> Result<()> {
         Err(error) => Err(Error::io("remove", path, error)),
     }
 }
+
+/// When a file's content last changed, in milliseconds since 1970 UTC; `None` if there is no such file.
+pub fn modified_ms(path: &Path) -> Option<i64> {
+    let metadata = fs::symlink_metadata(path).ok()?;
+    Some(
+        metadata
+            .mtime()
+            .saturating_mul(1000)
+            .saturating_add(metadata.mtime_nsec() / 1_000_000),
+    )
+}

@@ -58,12 +58,6 @@ impl Publisher {
         }
         self.work.subdir(&slot.to_string()).map(drop)
     }
-
-    /// Removes the private folders; says whether anything was ever published.
-    pub(super) fn finish(&self) -> Result<bool> {
-        disk::remove_tree(self.work.path())?;
-        Ok(!self.out.is_empty()?)
-    }
 }
 
 /// A key as one path component: bytes other than `[A-Za-z0-9._-]` become `%XX`; a long key is cut and gets a digest.

@@ -624,3 +624,68 @@ impl Ending<'_> {
         error
     }
 }
+
+/// Calls `each` with the command line of every item, or why it has none, until it returns false; nothing is run or changed.
+///
+/// # Errors
+///
+/// [`ErrorKind::Invalid`] when the definition or an input is refused.
+pub fn preview(
+    definition: &Definition,
+    limit: u64,
+    mut each: impl FnMut(std::result::Result<Vec<CString>, String>) -> bool,
+) -> Result<()> {
+    let template = Template::new(definition)?;
+    check(
+        definition,
+        &Options {
+            slots: 1,
+            ..Options::default()
+        },
+    )?;
+    if definition
+        .inputs
+        .iter()
+        .any(|input| input.as_os_str() == "-")
+    {
+        return Err(
+            Error::invalid("standard input cannot be tried without being used up")
+                .with_hint("put it into a file first"),
+        );
+    }
+    let feed = Feed::new(definition, None)?;
+    let mut position = Position {
+        index: 0,
+        line: 1,
+        offset: 0,
+    };
+    for source in 0..feed.len() {
+        let mut reader = feed.open(source, position)?;
+        while let Some(item) = reader.next()? {
+            if item.index >= limit {
+                return Ok(());
+            }
+            let key = item
+                .key
+                .as_deref()
+                .map_or_else(|| item.index.to_string(), str::to_owned);
+            let filled = match item.refusal {
+                Some(why) => Err(why),
+                None => template.fill(super::template::Values {
+                    index: item.index,
+                    key: &key,
+                    content: &item.content,
+                }),
+            };
+            if !each(filled) {
+                return Ok(());
+            }
+        }
+        position = Position {
+            index: reader.index(),
+            line: 1,
+            offset: 0,
+        };
+    }
+    Ok(())
+}

@@ -18,7 +18,7 @@ enum Piece {
 
 /// A command line to be filled in for each item.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Template {
+pub(super) struct Template {
     program: OsString,
     arguments: Vec<Vec<Piece>>,
     needs_json: bool,
@@ -26,13 +26,13 @@ pub struct Template {
 
 /// What a template is filled in with.
 #[derive(Debug, Clone, Copy)]
-pub struct Values<'a> {
+pub(super) struct Values<'a> {
     /// The index in the input, from 0.
-    pub index: u64,
+    pub(super) index: u64,
     /// The key.
-    pub key: &'a str,
+    pub(super) key: &'a str,
     /// The item.
-    pub content: &'a [u8],
+    pub(super) content: &'a [u8],
 }
 
 impl Template {
@@ -41,7 +41,7 @@ impl Template {
     /// # Errors
     ///
     /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) for an empty command, a field of an input without fields, or placeholders where there can be none.
-    pub fn new(definition: &Definition) -> Result<Self> {
+    pub(super) fn new(definition: &Definition) -> Result<Self> {
         let Some((program, words)) = definition.command.split_first() else {
             return Err(Error::invalid("there is no command")
                 .with_hint("put it after `--`, for example `-- wc -l {}`"));
@@ -111,7 +111,7 @@ impl Template {
     }
 
     /// The program to be found.
-    pub fn program(&self) -> &OsStr {
+    pub(super) fn program(&self) -> &OsStr {
         &self.program
     }
 
@@ -120,7 +120,7 @@ impl Template {
     /// # Errors
     ///
     /// Why the item cannot be put into these arguments, in words.
-    pub fn fill(&self, values: Values<'_>) -> std::result::Result<Vec<CString>, String> {
+    pub(super) fn fill(&self, values: Values<'_>) -> std::result::Result<Vec<CString>, String> {
         let fields = if self.needs_json {
             let parsed: serde_json::Value = serde_json::from_slice(values.content)
                 .map_err(|error| format!("the item is not valid JSON: {error}"))?;

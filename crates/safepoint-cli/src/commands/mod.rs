@@ -1,0 +1,14 @@
+//! The commands around `run`, one file each: read what the library says, and render it.
+
+pub(crate) mod clean;
+pub(crate) mod completions;
+pub(crate) mod doctor;
+pub(crate) mod events;
+pub(crate) mod list;
+pub(crate) mod man;
+pub(crate) mod results;
+pub(crate) mod retry;
+pub(crate) mod show;
+pub(crate) mod status;
+pub(crate) mod stop;
+pub(crate) mod validate;

@@ -1,0 +1,120 @@
+//! `safepoint run`: options from the command line, one library call, and what a person is told.
+
+mod dry;
+mod options;
+mod results;
+mod summary;
+
+use std::path::Path;
+
+use safepoint::Result;
+use safepoint::clock::Clock;
+use safepoint::job::{self, Handle, JobPath, Order, Outcome, Report, ResultSink, Run, Untold};
+use safepoint::shutdown::{Phase, Shutdown};
+
+use crate::args::{ProgressKind, RunArgs};
+use crate::context::Context;
+use crate::exit::{self, Exit};
+use crate::settings;
+use crate::ui::Screen;
+
+/// Runs `safepoint run`.
+pub(crate) fn command(context: &Context, mut args: RunArgs) -> Result<Exit> {
+    settings::apply(Path::new("."), &mut args)?;
+    let definition = options::definition(&args)?;
+    let options = options::options(&args)?;
+    if args.dry_run {
+        return dry::command(&definition, &options);
+    }
+    let name = args
+        .name
+        .clone()
+        .unwrap_or_else(|| JobPath::name_from_input(&args.inputs[0]));
+    let path = JobPath::new(&context.state_dir, &name)?;
+    job::adopt_orphans()?;
+
+    let handle = Handle::new(options.slots)?;
+    let (describing, suspending, killing) = (handle.clone(), handle.clone(), handle.clone());
+    let clock = Clock::start();
+    let shutdown = Shutdown::builder()
+        .grace(options::grace(&args)?)
+        .clock(clock)
+        .on_signal(signal_hook::consts::SIGUSR1, move |_| describing.describe())
+        .on_signal(signal_hook::consts::SIGTSTP, move |_| suspending.suspend())
+        .last_act(move || killing.kill_all())
+        .install()?;
+
+    let order = options.order;
+    let kind = progress_kind(context, &args);
+    let screen = Screen::start(context, kind, &handle, &path)?;
+    let results: Box<dyn ResultSink> = match order {
+        Order::Silent => Box::new(Untold),
+        _ => Box::new(results::StdoutSink::new(context.is_json, screen.pen())),
+    };
+    let mut observer = screen.observer();
+    let token = shutdown.token();
+    let ran = job::run(Run {
+        path: &path,
+        definition: &definition,
+        options: &options,
+        handle,
+        token: token.clone(),
+        observer: &mut observer,
+        results,
+    });
+    let forced = forced_by(&token);
+    token.stopped();
+    screen.finish();
+    drop(shutdown);
+    let report = ran?;
+    summary::say(context, &report);
+    Ok(exit_of(&report, forced, args.stop_exit_code))
+}
+
+/// The signal that forced the stop: the second or a later one.
+fn forced_by(token: &safepoint::shutdown::ShutdownToken) -> Option<i32> {
+    if token.phase() < Phase::Terminating {
+        return None;
+    }
+    let requests = token.requests();
+    let immediate = requests
+        .iter()
+        .find(|recorded| recorded.request.mode == safepoint::shutdown::Mode::Immediate);
+    immediate.and_then(|recorded| recorded.request.signal)
+}
+
+fn exit_of(report: &Report, forced: Option<i32>, stop_exit_code: Option<u8>) -> Exit {
+    let Some(reason) = report.requests.first().map(|recorded| &recorded.request) else {
+        return Exit::Code(if report.counts.dead > 0 {
+            exit::DEAD_ITEMS
+        } else {
+            exit::DONE
+        });
+    };
+    match report.outcome {
+        // The stop came when all was done already.
+        Outcome::Completed => Exit::Code(if report.counts.dead > 0 {
+            exit::DEAD_ITEMS
+        } else {
+            exit::DONE
+        }),
+        Outcome::GaveUp => Exit::Code(exit::DEAD_ITEMS),
+        Outcome::Interrupted => match (forced, reason.signal) {
+            (Some(signal), _) => Exit::Signal(signal),
+            (None, Some(signal)) => Exit::Code(
+                stop_exit_code
+                    .unwrap_or_else(|| u8::try_from(128 + signal).unwrap_or(exit::STOPPED)),
+            ),
+            (None, None) => Exit::Code(stop_exit_code.unwrap_or(exit::STOPPED)),
+        },
+    }
+}
+
+fn progress_kind(context: &Context, args: &RunArgs) -> ProgressKind {
+    match args.progress.unwrap_or(ProgressKind::Auto) {
+        _ if context.verbosity <= -2 => ProgressKind::None,
+        ProgressKind::Auto if context.draws => ProgressKind::Bar,
+        ProgressKind::Auto => ProgressKind::Counter,
+        chosen => chosen,
+    }
+}

@@ -1,0 +1,15 @@
+//! The command as a person uses it: real processes, real signals, real files.
+
+#![expect(
+    clippy::disallowed_methods,
+    reason = "tests write their own inputs and read the clock"
+)]
+
+mod commands;
+mod faults;
+mod inputs;
+mod stopping;
+mod storms;
+mod support;
+mod terminal;
+mod workers;

@@ -1,0 +1,126 @@
+//! Jobs seen from outside: which there are, how far they are, and what may be done to one that does not run.
+
+use std::path::Path;
+
+use super::in_progress::InProgressView;
+use super::layout::JobPath;
+use super::owner::{Owner, Ownership, current_owner};
+use crate::disk::{self, FilesystemKind};
+use crate::error::Result;
+use crate::queue::{Database, JOB_DB, Locking, Progress, RunRow, View};
+
+/// A job that was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// Where it is.
+    pub path: JobPath,
+    /// When something last happened to it, in milliseconds since 1970 UTC.
+    pub changed_at_ms: i64,
+}
+
+/// The jobs below `root`, the one that changed last at first.
+///
+/// # Errors
+///
+/// [`ErrorKind::Io`](crate::ErrorKind::Io) when the directory cannot be read.
+pub fn list(root: &Path) -> Result<Vec<Listed>> {
+    let mut jobs = Vec::new();
+    for name in disk::list_dirs(root)? {
+        let Ok(path) = JobPath::new(root, &name) else {
+            continue;
+        };
+        let changed = [path.events(), path.db()]
+            .iter()
+            .filter_map(|file| disk::modified_ms(file))
+            .max();
+        if let Some(changed_at_ms) = changed {
+            jobs.push(Listed {
+                path,
+                changed_at_ms,
+            });
+        }
+    }
+    jobs.sort_by_key(|job| std::cmp::Reverse(job.changed_at_ms));
+    Ok(jobs)
+}
+
+/// How far a job is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status {
+    /// Its name.
+    pub name: String,
+    /// `running`, `paused_rate_limit`, `interrupted`, `completed` or `failed`.
+    pub status: String,
+    /// Who runs it now.
+    pub owner: Option<Owner>,
+    /// How far it is.
+    pub progress: Progress,
+    /// Its runs, oldest first.
+    pub runs: Vec<RunRow>,
+    /// What is in progress.
+    pub in_progress: InProgressView,
+}
+
+impl Status {
+    /// Reads the state of a job, also while it runs.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) when there is no such job, [`ErrorKind::Corrupt`](crate::ErrorKind::Corrupt) when its state is damaged.
+    pub fn read(path: &JobPath) -> Result<Self> {
+        let dir = path.open()?;
+        let owner = current_owner(path)?;
+        let view = View::open(&dir.file(JOB_DB))?;
+        let runs = view.runs()?;
+        let in_progress = if owner.is_some() {
+            InProgressView::read(&dir, 1)?
+        } else {
+            InProgressView::default()
+        };
+        let status = match (&owner, runs.last().and_then(|run| run.outcome.as_deref())) {
+            (Some(owner), _) => owner.status.clone(),
+            (None, Some("completed")) => "completed".to_owned(),
+            (None, Some("failed")) => "failed".to_owned(),
+            (None, _) => "interrupted".to_owned(),
+        };
+        Ok(Self {
+            name: path.name.clone(),
+            status,
+            owner,
+            progress: view.progress()?,
+            runs,
+            in_progress,
+        })
+    }
+}
+
+/// Makes dead items pending again: all, or those with the given indexes. Returns how many.
+///
+/// # Durability
+///
+/// When this returns, the change survives a power cut.
+///
+/// # Errors
+///
+/// [`ErrorKind::Busy`](crate::ErrorKind::Busy) while somebody runs the job; otherwise as its state is.
+pub fn retry(path: &JobPath, only: Option<&[u64]>) -> Result<u64> {
+    let dir = path.open()?;
+    let _owned = Ownership::take(path)?;
+    let locking = if FilesystemKind::of(dir.path())?.is_network() {
+        Locking::Exclusive
+    } else {
+        Locking::Shared
+    };
+    Database::open(&path.db(), locking)?.retry(only)
+}
+
+/// Removes a job and all its state, its results and published files included.
+///
+/// # Errors
+///
+/// [`ErrorKind::Busy`](crate::ErrorKind::Busy) while somebody runs the job; [`ErrorKind::Io`](crate::ErrorKind::Io) when something cannot be removed.
+pub fn clean(path: &JobPath) -> Result<()> {
+    let dir = path.open()?;
+    let _owned = Ownership::take(path)?;
+    disk::remove_tree(dir.path())
+}
