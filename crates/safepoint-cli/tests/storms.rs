@@ -2,10 +2,12 @@
 //!
 //! These are the short storms; `cargo xtask torture` makes the long ones.
 
+use std::path::Path;
 use std::time::Duration;
 
-use safepoint_testkit::faults::When;
-use safepoint_testkit::storm::{Blow, Report, Storm, Victims};
+use safepoint::queue::View;
+use safepoint_testkit::faults::{Faults, When};
+use safepoint_testkit::storm::{Blow, PowerCuts, Report, Storm, Victims};
 
 fn storm() -> Storm {
     Storm::new(env!("CARGO_BIN_EXE_safepoint"))
@@ -109,4 +111,46 @@ fn a_resumption_killed_at_its_own_file_operations_loses_nothing() {
     let calls = storm.count_calls().expect("a run in peace");
     storm.blow = Blow::AnyCall { calls };
     passes(&storm);
+}
+
+/// What the library itself finds wrong with a `job.db`.
+fn invariants(database: &Path) -> Vec<String> {
+    match View::open(database).and_then(|view| view.validate()) {
+        Ok(problems) => problems.into_iter().map(|problem| problem.0).collect(),
+        Err(error) => vec![error.chain()],
+    }
+}
+
+fn recorded() -> Storm {
+    let mut storm = storm();
+    storm.scenario.items = 40;
+    storm.scenario.pause_ms = 0;
+    storm
+}
+
+#[test]
+fn a_power_cut_loses_nothing_that_was_acknowledged() {
+    let storm = recorded();
+    let recording = storm.record(|faults| faults).expect("a run in peace");
+    let cuts = PowerCuts::new(120, 3, 25);
+    let report = storm
+        .cut_power(&recording, &cuts, invariants)
+        .expect("the harness works");
+    assert!(report.is_clean(), "{report}");
+    assert!(
+        report.images > 400 && report.resumed > 10 && report.acknowledged > 1000,
+        "{report}"
+    );
+}
+
+/// The negative control: where syncs do nothing, images must lose something, else they are too kind.
+#[test]
+fn forged_syncs_do_not_survive_a_power_cut() {
+    let storm = recorded();
+    let recording = storm.record(Faults::lie).expect("a run in peace");
+    let cuts = PowerCuts::new(40, 1, 0);
+    let report = storm
+        .cut_power(&recording, &cuts, |_| Vec::new())
+        .expect("the harness works");
+    assert!(report.losing > report.images / 4, "{report}");
 }
