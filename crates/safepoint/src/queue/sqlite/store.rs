@@ -315,18 +315,19 @@ impl Writer {
                     frontier,
                     &mut self.progress,
                 ) {
+                    let again = Error::new(error.kind(), error.chain());
+                    let again = match error.hint() {
+                        Some(hint) => again.with_hint(hint),
+                        None => again,
+                    };
+                    // The failure is told before anybody is told that the store is closed, so that it can be named.
+                    (self.on_commit)(Err(error));
                     let mut inbox = self.shared.lock();
                     inbox.failed = true;
                     // Dropping the questions ends the wait of those who asked them.
                     inbox.questions.clear();
                     drop(inbox);
                     drop(questions);
-                    let again = Error::new(error.kind(), error.chain());
-                    let again = match error.hint() {
-                        Some(hint) => again.with_hint(hint),
-                        None => again,
-                    };
-                    (self.on_commit)(Err(error));
                     return (self.connection, Err(again));
                 }
                 (self.on_commit)(Ok(Committed {
