@@ -249,9 +249,15 @@ impl<'a> Dispatcher<'a> {
 
     /// Works until all is done or a stop was carried out. An error leaves no child behind; what was acknowledged is durable.
     pub(super) fn run(mut self) -> (Result<Tally>, Sink) {
-        let worked = self.work();
-        if worked.is_err() {
+        let mut worked = self.work();
+        if let Err(error) = &worked {
             self.end_children_now();
+            // What was committed meanwhile is told; and that the store is closed has a cause, which is what people need to know.
+            if let Err(cause) = self.take_commits()
+                && error.kind() == ErrorKind::Closed
+            {
+                worked = Err(cause);
+            }
         }
         self.update_gauge();
         let tally = Tally {
