@@ -6,12 +6,11 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
 use safepoint_testkit::faults::{Counter, Errno, Faults};
 use safepoint_testkit::image::scratch;
 
-use crate::support::{Place, Ran};
+use crate::support::{Place, Ran, wait_until};
 
 /// A file system in memory of its own, unmounted at the end.
 struct Disk(PathBuf);
@@ -372,17 +371,6 @@ fn is_alive(pid: &str) -> bool {
     status
         .lines()
         .any(|line| line.starts_with("State:") && !line.contains("Z ("))
-}
-
-fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !holds() {
-        assert!(
-            start.elapsed() < Duration::from_secs(20),
-            "still not: {what}"
-        );
-        std::thread::sleep(Duration::from_millis(2));
-    }
 }
 
 /// Kills a runner whose attempts behave like `hang`, which writes a process number to `pids`, and runs the job again.
