@@ -31,8 +31,6 @@ pub(crate) fn command(context: &Context, mut args: RunArgs) -> Result<Exit> {
         .clone()
         .unwrap_or_else(|| JobPath::name_from_input(&args.inputs[0]));
     let path = JobPath::new(&context.state_dir, &name)?;
-    job::adopt_orphans()?;
-
     let handle = Handle::new(options.slots)?;
     let (describing, suspending, killing) = (handle.clone(), handle.clone(), handle.clone());
     let clock = Clock::start();

@@ -83,6 +83,7 @@ pub(super) fn options(args: &RunArgs) -> Result<Options> {
         accept_changes: args.accept_changes,
         fresh: args.fresh,
         order,
+        owns_process: true,
         environment: std::env::vars_os().collect(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
     })

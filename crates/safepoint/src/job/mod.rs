@@ -33,7 +33,6 @@ mod template;
 mod wake;
 mod work;
 
-pub use crate::process::become_subreaper as adopt_orphans;
 pub use capture::{MAX_OUTPUT, MAX_STDERR_TAIL};
 pub use control::request_stop;
 pub use definition::{Definition, Delivery, Format, quote};

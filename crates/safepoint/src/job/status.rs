@@ -73,7 +73,7 @@ impl Status {
         let view = View::open(&dir.file(JOB_DB))?;
         let runs = view.runs()?;
         let in_progress = if owner.is_some() {
-            InProgressView::read(&dir, 1)?
+            InProgressView::read(&dir)?
         } else {
             InProgressView::default()
         };

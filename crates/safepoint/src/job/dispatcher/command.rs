@@ -305,7 +305,7 @@ impl Dispatcher<'_> {
         if part == Part::Stdout as u64 {
             if let Some(stdout) = &attempt.stdout
                 && read_available(stdout, &mut buffer, rounds, |bytes| {
-                    attempt.head.push(bytes)
+                    attempt.head.push(bytes);
                 }) == Read::Ended
             {
                 attempt.stdout = None;
@@ -314,7 +314,7 @@ impl Dispatcher<'_> {
             let mut read = Vec::new();
             if let Some(stderr) = &attempt.stderr
                 && read_available(stderr, &mut buffer, rounds, |bytes| {
-                    read.extend_from_slice(bytes)
+                    read.extend_from_slice(bytes);
                 }) == Read::Ended
             {
                 attempt.stderr = None;

@@ -250,8 +250,9 @@ impl<'a> Dispatcher<'a> {
     /// Works until all is done or a stop was carried out. An error leaves no child behind; what was acknowledged is durable.
     pub(super) fn run(mut self) -> (Result<Tally>, Sink) {
         let worked = self.work();
-        if worked.is_err() {
-            self.end_children_now();
+        match worked {
+            Ok(()) => self.parts.ledger.finish(&self.parts.store),
+            Err(_) => self.end_children_now(),
         }
         self.update_gauge();
         let tally = Tally {
@@ -336,6 +337,15 @@ impl<'a> Dispatcher<'a> {
         }
         if !commits.changes.is_empty() {
             self.parts.ledger.committed(&commits.changes);
+            for change in &commits.changes {
+                if let Change::Total(total) = change {
+                    self.parts
+                        .handle
+                        .gauge()
+                        .total
+                        .store(*total, Ordering::Relaxed);
+                }
+            }
             self.parts.intake.committed(&commits.changes);
             self.parts.sink.tell(commits.changes);
         }
@@ -347,11 +357,6 @@ impl<'a> Dispatcher<'a> {
             .take();
         if let Some(total) = total {
             self.parts.ledger.note(Change::Total(total));
-            self.parts
-                .handle
-                .gauge()
-                .total
-                .store(total, Ordering::Relaxed);
         }
         commits.failure.map_or(Ok(()), Err)
     }
@@ -535,7 +540,7 @@ impl<'a> Dispatcher<'a> {
         }
         self.lingering
             .retain(|group| !wait_for_group(*group, Duration::ZERO));
-        if now.since(self.swept) >= Duration::from_secs(5) {
+        if self.parts.options.owns_process && now.since(self.swept) >= Duration::from_secs(5) {
             self.swept = now;
             reap_adopted(&self.groups());
         }

@@ -10,7 +10,7 @@ mod store;
 mod view;
 mod write;
 
-pub use database::{Database, JobRow, Locking, MAX_CRASHES, Progress};
+pub use database::{Database, JobRow, Locking, MAX_CRASHES, Progress, Renewed};
 pub use schema::{FORMAT_VERSION, FormatVersion, JOB_DB};
 pub use store::{Committed, Store, StoreOptions};
 pub use view::{AttemptRow, ItemRow, Problem, RunRow, View, ViewFilter};

@@ -306,7 +306,7 @@ impl Writer {
         let mut may_commit_at = clock.now();
         loop {
             let (changes, frontier, questions, closing) = self.gather(&clock, may_commit_at);
-            if !changes.is_empty() {
+            if !changes.is_empty() || (closing && frontier > self.progress.frontier) {
                 may_commit_at = clock.now() + self.spacing;
                 if let Err(error) = write::commit(
                     &mut self.connection,
