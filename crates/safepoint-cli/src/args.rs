@@ -17,7 +17,7 @@ const STYLES: Styles = Styles::styled()
 
 /// Run long work that can be stopped at any moment and goes on exactly where it was.
 #[derive(Debug, Parser)]
-#[command(name = "safepoint", version, styles = STYLES, max_term_width = 100, disable_help_subcommand = true)]
+#[command(name = "safepoint", version, styles = STYLES, max_term_width = 100, disable_help_subcommand = true, args_override_self = true)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) global: Global,
