@@ -39,7 +39,9 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
 
 /// A duration in at most two units: `0.4s`, `12s`, `3m 05s`, `2h 10m`, `4d 3h`.
 pub(crate) fn show_duration(duration: Duration) -> String {
-    let seconds = duration.as_secs();
+    // To the nearest second: a grace period of which a moment is gone is still shown as it was asked for.
+    let seconds =
+        (duration + Duration::from_millis(if duration.as_secs() < 10 { 0 } else { 500 })).as_secs();
     match seconds {
         0..10 => format!("{:.1}s", duration.as_secs_f64()),
         10..60 => format!("{seconds}s"),

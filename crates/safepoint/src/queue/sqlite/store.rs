@@ -24,14 +24,14 @@ use crate::queue::{Change, Counts, OpenItem, State};
 /// Settings of a [`Store`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StoreOptions {
-    /// The least time between the beginnings of two commits. Default 5 ms.
+    /// The least time between the beginnings of two commits. Default 10 ms.
     pub spacing: Duration,
 }
 
 impl Default for StoreOptions {
     fn default() -> Self {
         Self {
-            spacing: Duration::from_millis(5),
+            spacing: Duration::from_millis(10),
         }
     }
 }
