@@ -26,4 +26,5 @@ pub use retry::RetryPolicy;
 pub use sqlite::{
     AttemptRow, Committed, Database, FORMAT_VERSION, FormatVersion, ItemRow, JOB_DB, JobRow,
     Locking, MAX_CRASHES, Problem, Progress, RunRow, Store, StoreOptions, View, ViewFilter,
+    sqlite_version,
 };
