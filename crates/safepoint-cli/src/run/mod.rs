@@ -35,7 +35,7 @@ pub(crate) fn command(context: &Context, mut args: RunArgs) -> Result<Exit> {
     let (describing, suspending, killing) = (handle.clone(), handle.clone(), handle.clone());
     let clock = Clock::start();
     let shutdown = Shutdown::builder()
-        .grace(options::grace(&args)?)
+        .grace(settings::grace(args.grace)?.time)
         .clock(clock)
         .on_signal(signal_hook::consts::SIGUSR1, move |_| describing.describe())
         .on_signal(signal_hook::consts::SIGTSTP, move |_| suspending.suspend())

@@ -49,4 +49,4 @@ pub use publish::component;
 pub use report::{Outcome, Report};
 pub use runner::{Run, preview, run};
 pub use sink::{Done, ResultSink, Untold};
-pub use status::{Listed, Status, clean, list, retry};
+pub use status::{Listed, Status, clean, list, retry, view};

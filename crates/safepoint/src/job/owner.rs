@@ -1,5 +1,7 @@
 //! Who owns a job now.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::events::timestamp;
@@ -7,6 +9,11 @@ use super::layout::{JobPath, OWNER_LOCK};
 use crate::clock::wall_ms;
 use crate::disk::{LockAttempt, OwnerLock};
 use crate::error::{Error, ErrorKind, Result};
+
+/// Whoever asks for the owner ([`current_owner`]) has the lock for an instant, and a new owner has it for an instant before it has said
+/// who it is. Neither may be taken for an owner, so one looks again.
+const LOOKS: u32 = 4;
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// What the owner of a job says of itself in `owner.lock`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -55,27 +62,33 @@ impl Ownership {
     ///
     /// [`ErrorKind::Busy`] when a live process owns it: the message says which.
     pub(super) fn take(path: &JobPath) -> Result<Self> {
-        match OwnerLock::try_take(&path.dir().join(OWNER_LOCK))? {
-            LockAttempt::Taken(mut lock) => {
-                let owner = Owner::this_process();
-                lock.describe(&serde_json::to_vec(&owner).unwrap_or_default())?;
-                Ok(Self { lock, owner })
-            }
-            LockAttempt::Held(bytes) => {
-                let owner = Owner::parse(&bytes);
-                Err(Error::new(
-                    ErrorKind::Busy,
-                    format!(
-                        "job `{}` is owned by process {} on `{}` since {}",
-                        path.name, owner.pid, owner.host, owner.since
-                    ),
-                )
-                .with_hint(format!(
-                    "wait for it, or stop it with `safepoint stop {}`",
-                    path.name
-                )))
+        let mut attempts_left = LOOKS;
+        loop {
+            attempts_left -= 1;
+            match OwnerLock::try_take(&path.dir().join(OWNER_LOCK))? {
+                LockAttempt::Taken(mut lock) => {
+                    let owner = Owner::this_process();
+                    lock.describe(&serde_json::to_vec(&owner).unwrap_or_default())?;
+                    return Ok(Self { lock, owner });
+                }
+                LockAttempt::Held(_) if attempts_left > 0 => std::thread::sleep(LOOK_AGAIN),
+                LockAttempt::Held(bytes) => return Err(Self::refusal(path, &Owner::parse(&bytes))),
             }
         }
+    }
+
+    fn refusal(path: &JobPath, owner: &Owner) -> Error {
+        Error::new(
+            ErrorKind::Busy,
+            format!(
+                "job `{}` is owned by process {} on `{}` since {}",
+                path.name, owner.pid, owner.host, owner.since
+            ),
+        )
+        .with_hint(format!(
+            "wait for it, or stop it with `safepoint stop {}`",
+            path.name
+        ))
     }
 
     pub(super) fn owner(&self) -> &Owner {

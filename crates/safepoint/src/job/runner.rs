@@ -457,17 +457,7 @@ fn open_database(
 ) -> Result<(Database, Locking)> {
     if !dir.has(JOB_DB) {
         if dir.has(layout::EVENTS) {
-            return Err(Error::new(
-                ErrorKind::Corrupt,
-                format!(
-                    "job `{}` has run before, but its `{JOB_DB}` is gone",
-                    path.name
-                ),
-            )
-            .with_hint(format!(
-                "put `{}` back from a backup, or begin anew with `--fresh`",
-                path.db().display()
-            )));
+            return Err(super::status::gone(path));
         }
         let job = JobRow {
             uuid: uuid::Uuid::now_v7().to_string(),

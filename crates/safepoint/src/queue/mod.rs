@@ -26,5 +26,5 @@ pub use retry::RetryPolicy;
 pub use sqlite::{
     AttemptRow, Committed, Database, FORMAT_VERSION, FormatVersion, ItemRow, JOB_DB, JobRow,
     Locking, MAX_CRASHES, Problem, Progress, Renewed, RunRow, Store, StoreOptions, View,
-    ViewFilter,
+    ViewFilter, sqlite_version,
 };
