@@ -1,1 +1,156 @@
-//! To be written.
+//! Kills at random moments and at file operations, then resumption: nothing acknowledged is lost, repeated or left behind.
+//!
+//! These are the short storms; `cargo xtask torture` makes the long ones.
+
+use std::path::Path;
+use std::time::Duration;
+
+use safepoint::queue::View;
+use safepoint_testkit::faults::{Faults, When};
+use safepoint_testkit::storm::{Blow, PowerCuts, Report, Storm, Victims};
+
+fn storm() -> Storm {
+    Storm::new(env!("CARGO_BIN_EXE_safepoint"))
+}
+
+/// The seed and the counts are printed, so that a failure can be made again.
+fn passes(storm: &Storm) -> Report {
+    let report = storm.run().expect("the harness works");
+    #[expect(clippy::print_stderr, reason = "a seed that nobody sees helps nobody")]
+    {
+        eprintln!("{report}");
+    }
+    assert!(report.is_clean(), "{report}");
+    assert!(report.fired > 0, "no kill came in time: {report}");
+    assert_eq!(report.finished, u64::from(storm.rounds), "{report}");
+    assert!(report.acknowledged > 0, "{report}");
+    report
+}
+
+#[test]
+fn the_runner_killed_at_random_moments_loses_nothing() {
+    passes(&Storm {
+        blow: Blow::Delay {
+            longest: Duration::from_millis(150),
+        },
+        rounds: 12,
+        ..storm()
+    });
+}
+
+#[test]
+fn the_runner_and_its_children_killed_at_random_moments_lose_nothing() {
+    passes(&Storm {
+        victims: Victims::RunnerAndChildren,
+        rounds: 12,
+        seed: 2,
+        ..storm()
+    });
+}
+
+#[test]
+fn attempts_that_outlive_their_runner_are_ended_before_their_items_run_again() {
+    // What is left behind must be at work for longer than the next run needs to begin.
+    let mut storm = Storm {
+        blow: Blow::Delay {
+            longest: Duration::from_millis(500),
+        },
+        rounds: 4,
+        seed: 3,
+        ..storm()
+    };
+    storm.scenario.items = 12;
+    storm.scenario.pause_ms = 300;
+    passes(&storm);
+}
+
+/// Each of a spread of all file operations of a run is the last, before it is made, half-way and after.
+#[test]
+fn the_runner_killed_at_its_own_file_operations_loses_nothing() {
+    let mut storm = Storm {
+        rounds: 1,
+        kills: 1,
+        ..storm()
+    };
+    storm.scenario.items = 12;
+    storm.scenario.pause_ms = 0;
+    storm.scenario.dead_every = 9;
+    let calls = storm.count_calls().expect("a run in peace");
+    assert!(calls > 80, "{calls} file operations");
+    let mut total = Report::default();
+    // The first calls make the job and the last ones close it: all of those, and some of those between.
+    for call in (1..calls).filter(|call| *call < 20 || calls - call < 12 || call % 5 == 0) {
+        for when in [When::Before, When::After, When::Torn] {
+            storm.blow = Blow::At { call, when };
+            let report = storm.run().expect("the harness works");
+            assert!(
+                report.is_clean(),
+                "{when:?} call {call} of {calls}: {report}"
+            );
+            total.fired += report.fired;
+            total.acknowledged += report.acknowledged;
+        }
+    }
+    assert!(
+        total.fired > 100,
+        "{} of {calls} calls: {total}",
+        total.fired
+    );
+}
+
+/// Two such kills in a row: the second strikes the resumption from the first.
+#[test]
+fn a_resumption_killed_at_its_own_file_operations_loses_nothing() {
+    let mut storm = Storm {
+        rounds: 25,
+        seed: 4,
+        ..storm()
+    };
+    storm.scenario.items = 20;
+    storm.scenario.pause_ms = 0;
+    let calls = storm.count_calls().expect("a run in peace");
+    storm.blow = Blow::AnyCall { calls };
+    passes(&storm);
+}
+
+/// What the library itself finds wrong with a `job.db`.
+fn invariants(database: &Path) -> Vec<String> {
+    match View::open(database).and_then(|view| view.validate()) {
+        Ok(problems) => problems.into_iter().map(|problem| problem.0).collect(),
+        Err(error) => vec![error.chain()],
+    }
+}
+
+fn recorded() -> Storm {
+    let mut storm = storm();
+    storm.scenario.items = 40;
+    storm.scenario.pause_ms = 0;
+    storm
+}
+
+#[test]
+fn a_power_cut_loses_nothing_that_was_acknowledged() {
+    let storm = recorded();
+    let recording = storm.record(|faults| faults).expect("a run in peace");
+    let cuts = PowerCuts::new(120, 3, 25);
+    let report = storm
+        .cut_power(&recording, &cuts, invariants)
+        .expect("the harness works");
+    assert!(report.is_clean(), "{report}");
+    assert!(
+        report.images > 400 && report.resumed > 10 && report.acknowledged > 1000,
+        "{report}"
+    );
+}
+
+/// The negative control: where syncs do nothing, images must lose something, else they are too kind.
+#[test]
+fn forged_syncs_do_not_survive_a_power_cut() {
+    let storm = recorded();
+    let recording = storm.record(Faults::lie).expect("a run in peace");
+    let cuts = PowerCuts::new(40, 1, 0);
+    let report = storm
+        .cut_power(&recording, &cuts, |_| Vec::new())
+        .expect("the harness works");
+    assert!(report.losing > report.images / 4, "{report}");
+}

@@ -2,18 +2,20 @@
 
 use std::time::Duration;
 
+use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
 
 use super::events::timestamp;
 use super::layout::{JobPath, OWNER_LOCK};
-use crate::clock::wall_ms;
+use crate::clock::{Clock, wall_ms};
 use crate::disk::{LockAttempt, OwnerLock};
 use crate::error::{Error, ErrorKind, Result};
+use crate::process::is_alive;
 
-/// Whoever asks for the owner ([`current_owner`]) has the lock for an instant, and a new owner has it for an instant before it has said
-/// who it is. Neither may be taken for an owner, so one looks again.
-const LOOKS: u32 = 4;
-const LOOK_AGAIN: Duration = Duration::from_millis(10);
+/// How long the lock of a dead owner may stay held. A child that it was starting when it was killed shares its descriptors until the
+/// command is executed, which on a busy machine takes a while. So when the lock is ours, all its children can be told by their
+/// environment. Somebody who looks whether the job has an owner holds the lock for a moment, too.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What the owner of a job says of itself in `owner.lock`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -44,6 +46,16 @@ impl Owner {
         }
     }
 
+    /// Whether the process may still be at work; that of another host is taken to be. In a container that was started again, an
+    /// earlier owner can have had our own number.
+    fn is_alive(&self) -> bool {
+        let us = Self::this_process();
+        match i32::try_from(self.pid).ok().and_then(Pid::from_raw) {
+            Some(pid) => self.host != us.host || (self.pid != us.pid && is_alive(pid)),
+            None => false,
+        }
+    }
+
     fn parse(bytes: &[u8]) -> Self {
         serde_json::from_slice(bytes).unwrap_or_default()
     }
@@ -62,33 +74,32 @@ impl Ownership {
     ///
     /// [`ErrorKind::Busy`] when a live process owns it: the message says which.
     pub(super) fn take(path: &JobPath) -> Result<Self> {
-        let mut attempts_left = LOOKS;
+        let clock = Clock::start();
+        let give_up_at = clock.now() + PATIENCE;
         loop {
-            attempts_left -= 1;
-            match OwnerLock::try_take(&path.dir().join(OWNER_LOCK))? {
+            let owner = match OwnerLock::try_take(&path.dir().join(OWNER_LOCK))? {
                 LockAttempt::Taken(mut lock) => {
                     let owner = Owner::this_process();
                     lock.describe(&serde_json::to_vec(&owner).unwrap_or_default())?;
                     return Ok(Self { lock, owner });
                 }
-                LockAttempt::Held(_) if attempts_left > 0 => std::thread::sleep(LOOK_AGAIN),
-                LockAttempt::Held(bytes) => return Err(Self::refusal(path, &Owner::parse(&bytes))),
+                LockAttempt::Held(bytes) => Owner::parse(&bytes),
+            };
+            if owner.is_alive() || clock.now() >= give_up_at {
+                return Err(Error::new(
+                    ErrorKind::Busy,
+                    format!(
+                        "job `{}` is owned by process {} on `{}` since {}",
+                        path.name, owner.pid, owner.host, owner.since
+                    ),
+                )
+                .with_hint(format!(
+                    "wait for it, or stop it with `safepoint stop {}`",
+                    path.name
+                )));
             }
+            std::thread::sleep(Duration::from_millis(1));
         }
-    }
-
-    fn refusal(path: &JobPath, owner: &Owner) -> Error {
-        Error::new(
-            ErrorKind::Busy,
-            format!(
-                "job `{}` is owned by process {} on `{}` since {}",
-                path.name, owner.pid, owner.host, owner.since
-            ),
-        )
-        .with_hint(format!(
-            "wait for it, or stop it with `safepoint stop {}`",
-            path.name
-        ))
     }
 
     pub(super) fn owner(&self) -> &Owner {
