@@ -31,7 +31,7 @@ use crate::disk::{self, FilesystemKind, InputFile, Reserve, StateDir, open_input
 use crate::error::{Error, ErrorKind, Result};
 use crate::process::{CONTROL_FD, end_descendants, end_left_behind, find_program, open_null};
 use crate::queue::{Database, JOB_DB, JobRow, Locking, RunRow, Store, StoreOptions};
-use crate::shutdown::ShutdownToken;
+use crate::shutdown::{Phase, ShutdownToken};
 
 /// Names that an attempt gets from us, so that an outer job's are not passed on.
 const OWN_VARIABLES: [&str; 9] = [
@@ -107,6 +107,8 @@ pub fn run(run: Run<'_>) -> Result<Report> {
 
     let dir = prepare_directory(path, options.fresh)?;
     let mut ownership = Ownership::take(path)?;
+    // From now on others see an owner whom they may ask to stop.
+    let control = Control::watch(&dir)?;
     let (mut database, locking) = open_database(path, &dir, definition)?;
     let changed = definition.check_against(&path.name, &database.definition()?);
     let is_changed = changed.is_err();
@@ -130,7 +132,7 @@ pub fn run(run: Run<'_>) -> Result<Report> {
 
     let feed = Arc::new(Feed::new(
         definition,
-        start_spool(definition, &dir, &database, &token)?,
+        start_spool(definition, &dir, &database, &token, &control)?,
     )?);
     if token.is_stopping() {
         return stopped_early(path, &dir, &database, &token);
@@ -200,7 +202,7 @@ pub fn run(run: Run<'_>) -> Result<Report> {
     let sink = Sink::start(
         results,
         options.order,
-        Arc::clone(&store),
+        &store,
         number,
         first_told,
         handle.wake.clone(),
@@ -255,7 +257,7 @@ pub fn run(run: Run<'_>) -> Result<Report> {
         ledger: Ledger::new(progress.frontier),
         events,
         ownership: &mut ownership,
-        control: Control::watch(&dir)?,
+        control,
         polls_control: locking == Locking::Exclusive,
         publisher: Publisher::new(&dir, options.slots)?,
         in_progress: InProgressFile::create(&dir, number, lanes)?,
@@ -265,7 +267,7 @@ pub fn run(run: Run<'_>) -> Result<Report> {
     };
     let (worked, sink) = Dispatcher::new(parts)?.run();
     drop(counting);
-    sink.finish();
+    sink.finish(|| token.phase() >= Phase::Terminating);
     let left_behind = end_descendants(options.kill_after)?;
     if left_behind > 0 {
         observer.notice(Notice::LeftBehind(left_behind));
@@ -388,6 +390,7 @@ fn start_spool(
     dir: &StateDir,
     database: &Database,
     token: &ShutdownToken,
+    control: &Control,
 ) -> Result<Option<Spool>> {
     if !definition
         .inputs
@@ -401,7 +404,12 @@ fn start_spool(
         .iter()
         .any(|source| source.path == "-" && source.complete);
     let spool = Spool::start(InputFile::spool(&dir.file(layout::SPOOL))?, complete)?;
-    spool.wait_verified(|| token.is_stopping())?;
+    spool.wait_verified(|| {
+        if let Some(request) = control.take() {
+            token.request(request);
+        }
+        token.is_stopping()
+    })?;
     Ok(Some(spool))
 }
 
