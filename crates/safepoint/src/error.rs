@@ -17,7 +17,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 pub enum ErrorKind {
     /// Another live process owns the job.
     Busy,
-    /// The handle was closed, by its owner or because an earlier write failed.
+    /// What had to stay open was closed: a handle, by its owner or because an earlier write failed; a worker, by its own end.
     Closed,
     /// Stored state is damaged. It is never a reason to start anew silently.
     Corrupt,

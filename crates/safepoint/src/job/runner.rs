@@ -35,7 +35,7 @@ use crate::process::{
     CONTROL_FD, become_subreaper, end_descendants, end_left_behind, find_program, open_null,
 };
 use crate::queue::{Database, JOB_DB, JobRow, Locking, Progress, RunRow, Store, StoreOptions};
-use crate::shutdown::ShutdownToken;
+use crate::shutdown::{Phase, ShutdownToken};
 
 /// Names that an attempt gets from us, so that an outer job's are not passed on.
 const OWN_VARIABLES: [&str; 9] = [
@@ -176,6 +176,7 @@ pub fn run(run: Run<'_>) -> Result<Report> {
 struct Opened {
     dir: StateDir,
     ownership: Ownership,
+    control: Control,
     database: Database,
     locking: Locking,
     /// The definition is not the stored one, and that was accepted.
@@ -191,6 +192,8 @@ struct Opened {
 fn open(path: &JobPath, definition: &Definition, options: &Options) -> Result<Opened> {
     let dir = prepare_directory(path, options.fresh)?;
     let ownership = Ownership::take(path)?;
+    // From now on others see an owner whom they may ask to stop.
+    let control = Control::watch(&dir)?;
     let (database, locking) = open_database(path, &dir, definition)?;
     let checked = definition.check_against(&path.name, &database.definition()?);
     let changed = checked.is_err();
@@ -208,6 +211,7 @@ fn open(path: &JobPath, definition: &Definition, options: &Options) -> Result<Op
     Ok(Opened {
         dir,
         ownership,
+        control,
         database,
         locking,
         changed,
@@ -219,7 +223,6 @@ fn open(path: &JobPath, definition: &Definition, options: &Options) -> Result<Op
 
 /// What a run needs in its directory. Made before the run begins, so that a run that cannot work was never begun.
 struct Furniture {
-    control: Control,
     publisher: Publisher,
     logs: PathBuf,
 }
@@ -227,7 +230,6 @@ struct Furniture {
 impl Furniture {
     fn new(dir: &StateDir, options: &Options) -> Result<Self> {
         Ok(Self {
-            control: Control::watch(dir)?,
             publisher: Publisher::new(dir, options.slots)?,
             logs: dir.subdir(layout::LOGS)?.path().to_path_buf(),
         })
@@ -334,7 +336,7 @@ fn work(
     let sink = Sink::start(
         results,
         options.order,
-        Arc::clone(&store),
+        &store,
         begun.number,
         begun.first_told,
         wake,
@@ -357,6 +359,7 @@ fn work(
         }
         _ => Counting::start(feed, Arc::clone(&total), &handle),
     };
+    let asked = token.clone();
     let per_slot = if launch.is_worker {
         options.pipeline
     } else {
@@ -376,7 +379,7 @@ fn work(
         ledger: Ledger::new(progress.frontier),
         events,
         ownership: &mut opened.ownership,
-        control: furniture.control,
+        control: opened.control,
         polls_control: opened.locking == Locking::Exclusive,
         publisher: furniture.publisher,
         counts: progress.counts,
@@ -385,7 +388,7 @@ fn work(
     };
     let (tally, sink) = Dispatcher::new(parts)?.run();
     drop(counting);
-    sink.finish();
+    sink.finish(|| asked.phase() >= Phase::Terminating);
     Ok(Worked { tally, store })
 }
 
@@ -494,7 +497,12 @@ fn start_spool(
         .iter()
         .any(|source| source.path == "-" && source.complete);
     let spool = Spool::start(InputFile::spool(&opened.dir.file(layout::SPOOL))?, complete)?;
-    spool.wait_verified(|| token.is_stopping())?;
+    spool.wait_verified(|| {
+        if let Some(request) = opened.control.take() {
+            token.request(request);
+        }
+        token.is_stopping()
+    })?;
     Ok(Some(spool))
 }
 

@@ -14,6 +14,7 @@ mod intake;
 mod ledger;
 mod worker;
 
+use std::collections::HashSet;
 use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
@@ -169,7 +170,10 @@ pub(super) struct Dispatcher<'a> {
     buffer: Vec<u8>,
     tally: Tally,
     started: Moment,
+    /// Items that were begun in this run, counted once however often they were attempted; only kept if there is a limit.
     begun: u64,
+    /// Items that were begun in this run and wait for another attempt; only kept if there is a limit.
+    begun_before: HashSet<u64>,
     paused_until: Option<Moment>,
     pause: Duration,
     held: Vec<Held>,
@@ -232,6 +236,7 @@ impl<'a> Dispatcher<'a> {
             tally: Tally::default(),
             started,
             begun: 0,
+            begun_before: HashSet::new(),
             paused_until: None,
             pause: PAUSE,
             held: Vec::new(),
@@ -273,6 +278,7 @@ impl<'a> Dispatcher<'a> {
             self.enforce_time_limits();
             if self.may_begin() {
                 self.fill()?;
+                self.look_at_item_limit()?;
             }
             self.flush_workers();
             self.parts.ledger.submit(&self.parts.store);
@@ -591,7 +597,7 @@ impl<'a> Dispatcher<'a> {
                 else {
                     return Ok(());
                 };
-                self.begun += 1;
+                self.count_begun(work.index);
                 begun = true;
                 if self.parts.launch.is_worker {
                     self.begin_in_worker(slot, work)?;
@@ -610,22 +616,50 @@ impl<'a> Dispatcher<'a> {
         Ok(())
     }
 
-    /// Whether the run has begun as many items as it may; it then stops.
-    fn limit_reached(&mut self) -> bool {
-        let Some(limit) = self.parts.options.limit else {
-            return false;
-        };
-        if self.begun < limit {
-            return false;
+    /// Whether the run has begun as many items as it may.
+    fn limit_reached(&self) -> bool {
+        self.parts
+            .options
+            .limit
+            .is_some_and(|limit| self.begun >= limit)
+    }
+
+    fn count_begun(&mut self, index: u64) {
+        if self.parts.options.limit.is_some() && !self.begun_before.remove(&index) {
+            self.begun += 1;
         }
-        if !self.parts.token.is_stopping() {
-            self.parts.token.request(StopRequest::graceful(
+    }
+
+    /// An item that was begun goes back uncounted: when it is begun again, that is the first time.
+    fn uncount_begun(&mut self) {
+        self.begun = self.begun.saturating_sub(1);
+    }
+
+    /// Asks for a stop once all items that may be begun were, none is in progress any more, and there is more to do. Until then no
+    /// grace period runs: what was begun may take its time.
+    fn look_at_item_limit(&mut self) -> Result<()> {
+        let Some(limit) = self.parts.options.limit.filter(|_| self.limit_reached()) else {
+            return Ok(());
+        };
+        if self.in_progress_count() > 0
+            || !self.held.is_empty()
+            || self.parts.token.is_stopping()
+            || !self.parts.ledger.is_settled()
+        {
+            return Ok(());
+        }
+        let parts = &mut self.parts;
+        if parts
+            .intake
+            .has_more(&mut parts.ledger, &parts.store, parts.observer)?
+        {
+            parts.token.request(StopRequest::graceful(
                 Source::Programmatic,
                 format!("limit of {limit} items"),
             ));
-            self.parts.handle.wake.call();
+            parts.handle.wake.call();
         }
-        true
+        Ok(())
     }
 
     fn has_room(&self, slot: usize, round: usize) -> bool {
@@ -695,6 +729,8 @@ impl<'a> Dispatcher<'a> {
         self.tally.failures += 1;
         if wait.is_none() {
             self.tally.died += 1;
+        } else if self.parts.options.limit.is_some() {
+            self.begun_before.insert(work.index);
         }
         self.parts.observer.notice(Notice::AttemptFailed {
             key: work.key().into_owned(),
@@ -843,7 +879,9 @@ impl<'a> Dispatcher<'a> {
             waits.extend(match slot {
                 Slot::Idle => None,
                 Slot::Command(attempt) => attempt.next_timer(self.parts.options.timeout).map(until),
-                Slot::Worker(worker) => worker.next_timer(self.parts.options.timeout).map(until),
+                Slot::Worker(worker) => worker
+                    .next_timer(self.parts.options.timeout, self.parts.options.kill_after)
+                    .map(until),
             });
         }
         if self.parts.token.is_stopping() {
