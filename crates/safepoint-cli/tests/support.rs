@@ -278,7 +278,7 @@ impl Place {
         let view = View::open(&self.state(job).join("job.db")).expect("a database");
         view.for_each(ViewFilter::default(), |row| {
             rows.push(row);
-            Ok(())
+            Ok(true)
         })
         .expect("rows");
         rows

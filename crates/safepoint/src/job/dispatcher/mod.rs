@@ -264,7 +264,23 @@ impl<'a> Dispatcher<'a> {
             work_left: !self.is_all_done(),
             ..self.tally
         };
-        (worked.map(|()| tally), self.parts.sink)
+        (
+            worked.map(|()| tally).map_err(|error| self.cause_of(error)),
+            self.parts.sink,
+        )
+    }
+
+    /// Why the store was closed, when that is what an error only says.
+    fn cause_of(&self, error: Error) -> Error {
+        if error.kind() != ErrorKind::Closed {
+            return error;
+        }
+        let mut commits = self
+            .parts
+            .commits
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        commits.failure.take().unwrap_or(error)
     }
 
     fn work(&mut self) -> Result<()> {

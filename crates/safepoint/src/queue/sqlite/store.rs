@@ -315,18 +315,19 @@ impl Writer {
                     frontier,
                     &mut self.progress,
                 ) {
+                    let again = Error::new(error.kind(), error.chain());
+                    let again = match error.hint() {
+                        Some(hint) => again.with_hint(hint),
+                        None => again,
+                    };
+                    // Told before anybody's question is refused, so that whoever is refused can find out why.
+                    (self.on_commit)(Err(error));
                     let mut inbox = self.shared.lock();
                     inbox.failed = true;
                     // Dropping the questions ends the wait of those who asked them.
                     inbox.questions.clear();
                     drop(inbox);
                     drop(questions);
-                    let again = Error::new(error.kind(), error.chain());
-                    let again = match error.hint() {
-                        Some(hint) => again.with_hint(hint),
-                        None => again,
-                    };
-                    (self.on_commit)(Err(error));
                     return (self.connection, Err(again));
                 }
                 (self.on_commit)(Ok(Committed {
