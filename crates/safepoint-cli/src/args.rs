@@ -17,7 +17,7 @@ const STYLES: Styles = Styles::styled()
 
 /// Run long work that can be stopped at any moment and goes on exactly where it was.
 #[derive(Debug, Parser)]
-#[command(name = "safepoint", version, styles = STYLES, max_term_width = 100, disable_help_subcommand = true)]
+#[command(name = "safepoint", version, styles = STYLES, max_term_width = 100, disable_help_subcommand = true, args_override_self = true)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) global: Global,
@@ -85,8 +85,8 @@ pub(crate) enum Command {
     Doctor(DoctorArgs),
     /// Print a completion script for a shell
     Completions(CompletionsArgs),
-    /// Print the manual page
-    Man,
+    /// Print the manual page, or that of one command
+    Man(ManArgs),
 }
 
 /// The job that a command is about.
@@ -104,7 +104,7 @@ pub(crate) struct ListArgs {}
 pub(crate) struct StatusArgs {
     #[command(flatten)]
     pub(crate) job: JobArg,
-    /// Look again until the job is over
+    /// Look again every second until nobody runs the job
     #[arg(short, long)]
     pub(crate) watch: bool,
 }
@@ -158,13 +158,16 @@ pub(crate) struct StopArgs {
     /// Give up what is in progress instead of letting it finish
     #[arg(long)]
     pub(crate) now: bool,
+    /// Wait until the process is gone
+    #[arg(short, long)]
+    pub(crate) wait: bool,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct CleanArgs {
     #[command(flatten)]
     pub(crate) job: JobArg,
-    /// Do not ask
+    /// Do not ask; JOB must be given then
     #[arg(short, long)]
     pub(crate) yes: bool,
 }
@@ -183,6 +186,13 @@ pub(crate) struct DoctorArgs {}
 pub(crate) struct CompletionsArgs {
     /// The shell
     pub(crate) shell: clap_complete::Shell,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ManArgs {
+    /// A command, for example `run`
+    #[arg(value_name = "COMMAND")]
+    pub(crate) command: Option<String>,
 }
 
 /// Run a command for every item of an input.

@@ -3,13 +3,12 @@
 //! These are the short storms; `cargo xtask torture` makes the long ones.
 
 use std::path::Path;
-use std::process::Stdio;
 use std::time::Duration;
 
+use rustix::process::Signal;
 use safepoint::queue::View;
 use safepoint_testkit::faults::{Faults, When};
 use safepoint_testkit::storm::{Blow, PowerCuts, Report, Storm, Victims};
-use safepoint_testkit::{Pid, Signal, kill};
 
 use crate::support::{Place, wait_until};
 
@@ -175,16 +174,14 @@ fn attempts_that_a_stop_ended_count_for_nothing_however_often() {
         script,
     ];
     for stop in 1..=4 {
-        let mut runner = place.safepoint(&run);
-        let mut runner = runner.stderr(Stdio::null()).spawn().expect("it starts");
+        let runner = place.begin(&run);
         wait_until("two attempts hang", || {
             place.lines("began").len() >= 2 * stop
         });
-        let pid = Pid::from_raw(i32::try_from(runner.id()).expect("a process number"));
         // One graceful and one that is forced.
-        kill(pid, Signal::SIGTERM).expect("sent");
-        kill(pid, Signal::SIGINT).expect("sent");
-        runner.wait().expect("reaped");
+        runner.signal(Signal::TERM);
+        runner.signal(Signal::INT);
+        runner.ended();
     }
     place.write("go", "");
     let ran = place.run(&run);

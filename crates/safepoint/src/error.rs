@@ -17,7 +17,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 pub enum ErrorKind {
     /// Another live process owns the job.
     Busy,
-    /// The handle was closed, by its owner or because an earlier write failed.
+    /// What had to stay open was closed: a handle, by its owner or because an earlier write failed; a worker, by its own end.
     Closed,
     /// Stored state is damaged. It is never a reason to start anew silently.
     Corrupt,
@@ -53,6 +53,23 @@ impl ErrorKind {
             Self::Invalid => "invalid",
             Self::Io => "io",
             Self::NotFound => "not_found",
+        }
+    }
+
+    /// What it means, as a sentence for documents.
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Self::Busy => "another live process owns the job",
+            Self::Closed => {
+                "the handle was closed, by its owner or because an earlier write failed"
+            }
+            Self::Corrupt => "stored state is damaged",
+            Self::Incompatible => "stored state is intact, but of another job or a newer program",
+            Self::Invalid => "arguments or input were refused; nothing was changed",
+            Self::Io => {
+                "the operating system refused an operation: a full disk, a missing right, a failing device"
+            }
+            Self::NotFound => "the named thing does not exist",
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -17,6 +17,8 @@ use crate::time::{show_count, show_duration};
 
 /// How often the bar is drawn.
 const FRAME: Duration = Duration::from_millis(100);
+/// Notices that may wait to be shown.
+const BACKLOG: usize = 1024;
 /// How often a line is written where there is no terminal.
 const LINE: Duration = Duration::from_secs(30);
 
@@ -29,7 +31,7 @@ enum Message {
 
 /// The drawing thread.
 pub(crate) struct Screen {
-    sender: Sender<Message>,
+    sender: SyncSender<Message>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -40,7 +42,7 @@ impl Screen {
         handle: &Handle,
         path: &JobPath,
     ) -> Result<Self> {
-        let (sender, receiver) = channel();
+        let (sender, receiver) = sync_channel(BACKLOG);
         let bar = (kind == ProgressKind::Bar).then(|| {
             let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(20));
             bar.set_style(style(false));
@@ -69,7 +71,10 @@ impl Screen {
 
     /// What the library tells its notices to.
     pub(crate) fn observer(&self) -> ScreenObserver {
-        ScreenObserver(self.sender.clone())
+        ScreenObserver {
+            sender: self.sender.clone(),
+            left_out: 0,
+        }
     }
 
     /// What results are written with.
@@ -97,21 +102,42 @@ impl Drop for Screen {
 }
 
 /// Passes notices on to the drawing thread.
-pub(crate) struct ScreenObserver(Sender<Message>);
+pub(crate) struct ScreenObserver {
+    sender: SyncSender<Message>,
+    left_out: u64,
+}
 
 impl Observer for ScreenObserver {
     fn notice(&mut self, notice: Notice) {
         if notice == Notice::Suspending {
             // The bar must be gone before the process stops.
-            Pen(self.0.clone()).while_hidden(|| {});
+            Pen(self.sender.clone()).while_hidden(|| {});
         }
-        let _ = self.0.send(Message::Notice(notice));
+        // A terminal that cannot keep up must slow nothing down: notices are left out, and counted.
+        if self.left_out > 0 {
+            let said = format!(
+                "{} notices were left out; `safepoint show` has the failures",
+                self.left_out
+            );
+            if self
+                .sender
+                .try_send(Message::Notice(Notice::Warning(said)))
+                .is_err()
+            {
+                self.left_out += 1;
+                return;
+            }
+            self.left_out = 0;
+        }
+        if let Err(TrySendError::Full(_)) = self.sender.try_send(Message::Notice(notice)) {
+            self.left_out += 1;
+        }
     }
 }
 
 /// Lets others write to the terminal while the bar is out of the way.
 #[derive(Clone)]
-pub(crate) struct Pen(Sender<Message>);
+pub(crate) struct Pen(SyncSender<Message>);
 
 impl Pen {
     pub(crate) fn while_hidden<T>(&self, write: impl FnOnce() -> T) -> T {

@@ -29,7 +29,11 @@ pub fn request_stop(path: &JobPath, mode: Mode) -> Result<super::Owner> {
         return Err(Error::new(
             ErrorKind::NotFound,
             format!("job `{}` is not running", path.name),
-        ));
+        )
+        .with_hint(format!(
+            "`safepoint status {}` says how far it is",
+            path.name
+        )));
     };
     let request = StopFile {
         mode: mode.name().to_owned(),

@@ -1,6 +1,7 @@
 //! The lines that a persistent worker and we exchange, and the objects that a one-shot command may write to its control descriptor.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
@@ -60,6 +61,12 @@ impl<'a> Answer<'a> {
     /// Whether it ends the attempt.
     pub(super) fn is_final(&self) -> bool {
         self.result.is_some() || self.error.is_some()
+    }
+
+    /// The wait that it asks for, at most some thirty years: what is longer is as good as never and would overflow.
+    pub(super) fn retry_after(&self) -> Option<Duration> {
+        self.retry_after
+            .map(|seconds| Duration::from_secs_f64(seconds.min(1e9)))
     }
 
     /// Its cost in millionths, rounded.
@@ -140,6 +147,11 @@ mod tests {
         assert!(Answer::parse(b"hello").is_err_and(|fault| fault.contains("`hello`")));
         assert!(Answer::parse(br#"{"id":1,"error":"x","retry_after":-1}"#).is_err());
         assert!(Answer::parse(br#"{"id":-1,"result":1}"#).is_err());
+        let longest = Answer::parse(br#"{"error":"x","retry_after":1e300}"#).expect("parses");
+        assert_eq!(
+            longest.retry_after(),
+            Some(Duration::from_secs(1_000_000_000))
+        );
     }
 
     #[test]

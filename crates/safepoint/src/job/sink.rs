@@ -1,10 +1,11 @@
 //! The sink thread: tells results to the caller, after they are durable, without making the dispatcher wait for a slow reader.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use super::options::Order;
 use super::wake::Wake;
@@ -63,6 +64,9 @@ impl ResultSink for Untold {
     }
 }
 
+/// How often it is asked, at the end of a run, whether to wait on for a slow reader.
+const GIVE_UP_LOOK: Duration = Duration::from_millis(20);
+
 enum Message {
     /// These became durable.
     Committed(Vec<Change>),
@@ -74,6 +78,8 @@ enum Message {
 pub(super) struct Sink {
     sender: Sender<Message>,
     thread: Option<JoinHandle<()>>,
+    /// Disconnected by the end of the thread.
+    finished: Receiver<()>,
     backlog: Arc<AtomicUsize>,
     closed: Arc<AtomicBool>,
 }
@@ -83,7 +89,7 @@ impl Sink {
     pub(super) fn start(
         target: Box<dyn ResultSink>,
         order: Order,
-        store: Arc<Store>,
+        store: &Arc<Store>,
         run: u32,
         first: u64,
         wake: Wake,
@@ -94,22 +100,27 @@ impl Sink {
         let teller = Teller {
             target,
             order,
-            store,
+            store: Arc::downgrade(store),
             run,
             next: first,
             backlog: Arc::clone(&backlog),
             wake,
         };
         let is_closed = Arc::clone(&closed);
+        let (at_end, finished) = channel();
         let thread = std::thread::Builder::new()
             .name("safepoint-sink".into())
-            .spawn(move || teller.work(&receiver, &is_closed))
+            .spawn(move || {
+                teller.work(&receiver, &is_closed);
+                drop(at_end);
+            })
             .map_err(|error| {
                 Error::new(ErrorKind::Io, "cannot start the sink thread").with_source(error)
             })?;
         Ok(Self {
             sender,
             thread: Some(thread),
+            finished,
             backlog,
             closed,
         })
@@ -133,19 +144,27 @@ impl Sink {
         self.closed.load(Ordering::Relaxed)
     }
 
-    /// Waits until all was told.
-    pub(super) fn finish(mut self) {
+    /// Waits until all was told, or until `give_up` says that nobody wants to wait for a reader that does not read: what was not
+    /// told is durable all the same.
+    pub(super) fn finish(mut self, give_up: impl Fn() -> bool) {
         let _ = self.sender.send(Message::End);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
+        let Some(thread) = self.thread.take() else {
+            return;
+        };
+        while self.finished.recv_timeout(GIVE_UP_LOOK) == Err(RecvTimeoutError::Timeout) {
+            if give_up() {
+                return;
+            }
         }
+        let _ = thread.join();
     }
 }
 
 struct Teller {
     target: Box<dyn ResultSink>,
     order: Order,
-    store: Arc<Store>,
+    /// Not held for long: the store is closed at the end of the run, even if the one who is told does not listen.
+    store: Weak<Store>,
     run: u32,
     next: u64,
     backlog: Arc<AtomicUsize>,
@@ -223,7 +242,11 @@ impl Teller {
     fn tell_in_order(&mut self) -> io::Result<()> {
         loop {
             // A store that was closed by a failure has nothing more to tell; the dispatcher knows why.
-            let Ok(rows) = self.store.settled_from(self.next, ROWS) else {
+            let Some(Ok(rows)) = self
+                .store
+                .upgrade()
+                .map(|store| store.settled_from(self.next, ROWS))
+            else {
                 return Ok(());
             };
             let more = rows.len() == ROWS;
@@ -237,7 +260,11 @@ impl Teller {
     /// Tells what is left at the end, over the gaps.
     fn tell_rest(&mut self) -> io::Result<()> {
         loop {
-            let Ok(rows) = self.store.rows_from(self.next, ROWS) else {
+            let Some(Ok(rows)) = self
+                .store
+                .upgrade()
+                .map(|store| store.rows_from(self.next, ROWS))
+            else {
                 return Ok(());
             };
             if rows.is_empty() {

@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
-use super::in_progress::InProgressView;
+use super::in_progress::{Entry, InProgressView};
 use super::layout::JobPath;
 use super::owner::{Owner, Ownership, current_owner};
 use crate::disk::{self, FilesystemKind};
-use crate::error::Result;
-use crate::queue::{Database, JOB_DB, Locking, Progress, RunRow, View};
+use crate::error::{Error, ErrorKind, Result};
+use crate::queue::{Database, JOB_DB, Locking, Progress, RunRow, State, View};
 
 /// A job that was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +44,35 @@ pub fn list(root: &Path) -> Result<Vec<Listed>> {
     Ok(jobs)
 }
 
+/// Opens the items and results of a job to read, also while it runs.
+///
+/// # Errors
+///
+/// [`ErrorKind::NotFound`] when there is no such job, [`ErrorKind::Corrupt`] when its state is damaged or gone,
+/// [`ErrorKind::Busy`] when it runs on a network file system.
+pub fn view(path: &JobPath) -> Result<View> {
+    let dir = path.open()?;
+    if !dir.has(JOB_DB) {
+        return Err(gone(path));
+    }
+    View::open(&dir.file(JOB_DB))
+}
+
+/// The error for a job with traces of a run and without its database.
+pub(super) fn gone(path: &JobPath) -> Error {
+    Error::new(
+        ErrorKind::Corrupt,
+        format!(
+            "job `{}` has run before, but its `{JOB_DB}` is gone",
+            path.name
+        ),
+    )
+    .with_hint(format!(
+        "put `{}` back from a backup, or begin anew with `--fresh`",
+        path.db().display()
+    ))
+}
+
 /// How far a job is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Status {
@@ -70,16 +99,29 @@ impl Status {
     pub fn read(path: &JobPath) -> Result<Self> {
         let dir = path.open()?;
         let owner = current_owner(path)?;
-        let view = View::open(&dir.file(JOB_DB))?;
+        let view = view(path)?;
         let runs = view.runs()?;
-        let in_progress = if owner.is_some() {
-            InProgressView::read(&dir, 1)?
+        let mut in_progress = if owner.is_some() {
+            InProgressView::read(&dir)?
         } else {
             InProgressView::default()
         };
+        // A slot with several items in flight leaves stale entries behind its last one: those are of items that were settled since.
+        let mut kept = Vec::with_capacity(in_progress.entries.len());
+        for entry in in_progress.entries {
+            if is_open(&view, &entry)?
+                && !kept.iter().any(|other: &Entry| other.index == entry.index)
+            {
+                kept.push(entry);
+            }
+        }
+        in_progress.entries = kept;
+        let progress = view.progress()?;
+        let open = progress.counts.pending + progress.counts.waiting;
         let status = match (&owner, runs.last().and_then(|run| run.outcome.as_deref())) {
             (Some(owner), _) => owner.status.clone(),
-            (None, Some("completed")) => "completed".to_owned(),
+            // Dead items that became pending again are work for the next run.
+            (None, Some("completed")) if open == 0 => "completed".to_owned(),
             (None, Some("failed")) => "failed".to_owned(),
             (None, _) => "interrupted".to_owned(),
         };
@@ -87,11 +129,21 @@ impl Status {
             name: path.name.clone(),
             status,
             owner,
-            progress: view.progress()?,
+            progress,
             runs,
             in_progress,
         })
     }
+}
+
+/// Whether the attempt that an entry names has not been settled.
+fn is_open(view: &View, entry: &Entry) -> Result<bool> {
+    Ok(view
+        .item_at(entry.index)?
+        .is_none_or(|row| match row.state {
+            State::Pending | State::Waiting => row.attempts < entry.attempt,
+            State::Done | State::Dead | State::Duplicate => false,
+        }))
 }
 
 /// Makes dead items pending again: all, or those with the given indexes. Returns how many.
@@ -122,5 +174,9 @@ pub fn retry(path: &JobPath, only: Option<&[u64]>) -> Result<u64> {
 pub fn clean(path: &JobPath) -> Result<()> {
     let dir = path.open()?;
     let _owned = Ownership::take(path)?;
-    disk::remove_tree(dir.path())
+    // Out of the way in one step, so that a kill in between leaves no half a job. The name is none that a job can have.
+    let aside = path.root.join(format!(".{}.removed", path.name));
+    disk::remove_tree(&aside)?;
+    disk::rename(dir.path(), &aside)?;
+    disk::remove_tree(&aside)
 }

@@ -267,7 +267,7 @@ impl Dispatcher<'_> {
             // The machine is out of processes or descriptors for now: those in progress will give some back.
             self.parts.observer.notice(Notice::Warning(error.chain()));
             self.parts.intake.put_back(work);
-            self.begun -= 1;
+            self.uncount_begun();
             self.paused_until = Some(self.now() + Duration::from_millis(200));
             return Ok(());
         }
@@ -302,7 +302,7 @@ impl Dispatcher<'_> {
         if part == Part::Stdout as u64 {
             if let Some(stdout) = &attempt.stdout
                 && read_available(stdout, &mut buffer, rounds, |bytes| {
-                    attempt.head.push(bytes)
+                    attempt.head.push(bytes);
                 }) == Read::Ended
             {
                 attempt.stdout = None;
@@ -311,7 +311,7 @@ impl Dispatcher<'_> {
             let mut read = Vec::new();
             if let Some(stderr) = &attempt.stderr
                 && read_available(stderr, &mut buffer, rounds, |bytes| {
-                    read.extend_from_slice(bytes)
+                    read.extend_from_slice(bytes);
                 }) == Read::Ended
             {
                 attempt.stderr = None;
@@ -391,7 +391,7 @@ impl Dispatcher<'_> {
         if exit == Exit::Code(NOT_NOW) {
             self.parts.publisher.discard(slot)?;
             self.parts.intake.put_back(ended.work);
-            self.begun -= 1;
+            self.uncount_begun();
             self.pause_for(said.retry_after);
             return Ok(());
         }
@@ -524,10 +524,7 @@ impl Said {
                 Ok(answer) => {
                     said.cost_micros += answer.cost_micros();
                     said.retry = answer.retry.unwrap_or(said.retry);
-                    said.retry_after = answer
-                        .retry_after
-                        .map(Duration::from_secs_f64)
-                        .or(said.retry_after);
+                    said.retry_after = answer.retry_after().or(said.retry_after);
                     said.result = answer
                         .result
                         .map(|result| result.get().as_bytes().to_vec())

@@ -80,6 +80,29 @@ impl Intake {
         }
     }
 
+    /// Whether something is left to begin, now or later. As long as only the input can tell, and it has all arrived, not yet.
+    pub(super) fn has_more(
+        &mut self,
+        ledger: &mut Ledger,
+        store: &Store,
+        observer: &mut dyn Observer,
+    ) -> Result<bool> {
+        while self.fresh.is_empty()
+            && let Some(batch) = self.reader.take()
+        {
+            self.accept(batch, ledger, store, observer)?;
+        }
+        if let Some(failure) = self.failure.take() {
+            return Err(failure);
+        }
+        let more = if self.reading_ended {
+            !self.is_empty()
+        } else {
+            !self.fresh.is_empty() || self.reader.waits_for_others()
+        };
+        Ok(more)
+    }
+
     /// Puts back an item that is to be begun again, uncounted.
     pub(super) fn put_back(&mut self, work: Work) {
         self.returned.push_back(work);

@@ -14,6 +14,7 @@ mod intake;
 mod ledger;
 mod worker;
 
+use std::collections::HashSet;
 use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
@@ -169,7 +170,10 @@ pub(super) struct Dispatcher<'a> {
     buffer: Vec<u8>,
     tally: Tally,
     started: Moment,
+    /// Items that were begun in this run, counted once however often they were attempted; only kept if there is a limit.
     begun: u64,
+    /// Items that were begun in this run and wait for another attempt; only kept if there is a limit.
+    begun_before: HashSet<u64>,
     paused_until: Option<Moment>,
     pause: Duration,
     held: Vec<Held>,
@@ -232,6 +236,7 @@ impl<'a> Dispatcher<'a> {
             tally: Tally::default(),
             started,
             begun: 0,
+            begun_before: HashSet::new(),
             paused_until: None,
             pause: PAUSE,
             held: Vec::new(),
@@ -249,14 +254,13 @@ impl<'a> Dispatcher<'a> {
 
     /// Works until all is done or a stop was carried out. An error leaves no child behind; what was acknowledged is durable.
     pub(super) fn run(mut self) -> (Result<Tally>, Sink) {
-        let mut worked = self.work();
-        if let Err(error) = &worked {
-            self.end_children_now();
-            // What was committed meanwhile is told; and that the store is closed has a cause, which is what people need to know.
-            if let Err(cause) = self.take_commits()
-                && error.kind() == ErrorKind::Closed
-            {
-                worked = Err(cause);
+        let worked = self.work().map_err(|error| self.cause_of(error));
+        match worked {
+            Ok(()) => self.parts.ledger.finish(&self.parts.store),
+            Err(_) => {
+                self.end_children_now();
+                // What was committed meanwhile is told. The cause of the end is known already.
+                let _ = self.take_commits();
             }
         }
         self.update_gauge();
@@ -265,6 +269,19 @@ impl<'a> Dispatcher<'a> {
             ..self.tally
         };
         (worked.map(|()| tally), self.parts.sink)
+    }
+
+    /// Why the store was closed, when that is what an error only says.
+    fn cause_of(&self, error: Error) -> Error {
+        if error.kind() != ErrorKind::Closed {
+            return error;
+        }
+        let mut commits = self
+            .parts
+            .commits
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        commits.failure.take().unwrap_or(error)
     }
 
     fn work(&mut self) -> Result<()> {
@@ -278,6 +295,7 @@ impl<'a> Dispatcher<'a> {
             self.enforce_time_limits();
             if self.may_begin() {
                 self.fill()?;
+                self.look_at_item_limit()?;
             }
             self.flush_workers();
             self.parts.ledger.submit(&self.parts.store);
@@ -342,6 +360,15 @@ impl<'a> Dispatcher<'a> {
         }
         if !commits.changes.is_empty() {
             self.parts.ledger.committed(&commits.changes);
+            for change in &commits.changes {
+                if let Change::Total(total) = change {
+                    self.parts
+                        .handle
+                        .gauge()
+                        .total
+                        .store(*total, Ordering::Relaxed);
+                }
+            }
             self.parts.intake.committed(&commits.changes);
             self.parts.sink.tell(commits.changes);
         }
@@ -353,11 +380,6 @@ impl<'a> Dispatcher<'a> {
             .take();
         if let Some(total) = total {
             self.parts.ledger.note(Change::Total(total));
-            self.parts
-                .handle
-                .gauge()
-                .total
-                .store(total, Ordering::Relaxed);
         }
         commits.failure.map_or(Ok(()), Err)
     }
@@ -541,7 +563,7 @@ impl<'a> Dispatcher<'a> {
         }
         self.lingering
             .retain(|group| !wait_for_group(*group, Duration::ZERO));
-        if now.since(self.swept) >= Duration::from_secs(5) {
+        if self.parts.options.owns_process && now.since(self.swept) >= Duration::from_secs(5) {
             self.swept = now;
             reap_adopted(&self.groups());
         }
@@ -592,7 +614,7 @@ impl<'a> Dispatcher<'a> {
                 else {
                     return Ok(());
                 };
-                self.begun += 1;
+                self.count_begun(work.index);
                 begun = true;
                 if self.parts.launch.is_worker {
                     self.begin_in_worker(slot, work)?;
@@ -611,22 +633,50 @@ impl<'a> Dispatcher<'a> {
         Ok(())
     }
 
-    /// Whether the run has begun as many items as it may; it then stops.
-    fn limit_reached(&mut self) -> bool {
-        let Some(limit) = self.parts.options.limit else {
-            return false;
-        };
-        if self.begun < limit {
-            return false;
+    /// Whether the run has begun as many items as it may.
+    fn limit_reached(&self) -> bool {
+        self.parts
+            .options
+            .limit
+            .is_some_and(|limit| self.begun >= limit)
+    }
+
+    fn count_begun(&mut self, index: u64) {
+        if self.parts.options.limit.is_some() && !self.begun_before.remove(&index) {
+            self.begun += 1;
         }
-        if !self.parts.token.is_stopping() {
-            self.parts.token.request(StopRequest::graceful(
+    }
+
+    /// An item that was begun goes back uncounted: when it is begun again, that is the first time.
+    fn uncount_begun(&mut self) {
+        self.begun = self.begun.saturating_sub(1);
+    }
+
+    /// Asks for a stop once all items that may be begun were, none is in progress any more, and there is more to do. Until then no
+    /// grace period runs: what was begun may take its time.
+    fn look_at_item_limit(&mut self) -> Result<()> {
+        let Some(limit) = self.parts.options.limit.filter(|_| self.limit_reached()) else {
+            return Ok(());
+        };
+        if self.in_progress_count() > 0
+            || !self.held.is_empty()
+            || self.parts.token.is_stopping()
+            || !self.parts.ledger.is_settled()
+        {
+            return Ok(());
+        }
+        let parts = &mut self.parts;
+        if parts
+            .intake
+            .has_more(&mut parts.ledger, &parts.store, parts.observer)?
+        {
+            parts.token.request(StopRequest::graceful(
                 Source::Programmatic,
                 format!("limit of {limit} items"),
             ));
-            self.parts.handle.wake.call();
+            parts.handle.wake.call();
         }
-        true
+        Ok(())
     }
 
     fn has_room(&self, slot: usize, round: usize) -> bool {
@@ -696,6 +746,8 @@ impl<'a> Dispatcher<'a> {
         self.tally.failures += 1;
         if wait.is_none() {
             self.tally.died += 1;
+        } else if self.parts.options.limit.is_some() {
+            self.begun_before.insert(work.index);
         }
         self.parts.observer.notice(Notice::AttemptFailed {
             key: work.key().into_owned(),
@@ -844,7 +896,9 @@ impl<'a> Dispatcher<'a> {
             waits.extend(match slot {
                 Slot::Idle => None,
                 Slot::Command(attempt) => attempt.next_timer(self.parts.options.timeout).map(until),
-                Slot::Worker(worker) => worker.next_timer(self.parts.options.timeout).map(until),
+                Slot::Worker(worker) => worker
+                    .next_timer(self.parts.options.timeout, self.parts.options.kill_after)
+                    .map(until),
             });
         }
         if self.parts.token.is_stopping() {

@@ -62,6 +62,8 @@ pub(super) struct WorkerSlot {
     lanes_changed: bool,
     ending: Option<(Ending, Option<Moment>)>,
     closed_at: Option<Moment>,
+    /// When it closed one of its pipes although it lives, and which.
+    hung_up: Option<(Moment, &'static str)>,
 }
 
 impl WorkerSlot {
@@ -114,11 +116,29 @@ impl WorkerSlot {
                 .is_some_and(|began| now >= began + timeout)
         {
             self.ask_to_end(Ending::TimedOut, now + kill_after);
-        } else if let Some(closed_at) = self.closed_at
-            && self.lanes.is_empty()
-            && now >= closed_at + kill_after
+        } else if self
+            .idle_since()
+            .is_some_and(|idle| now >= idle + kill_after)
         {
             self.ask_to_end(Ending::Stop, now + kill_after);
+        } else if let Some((closed_at, what)) = self.hung_up
+            && now >= closed_at + kill_after
+        {
+            self.ask_to_end(Ending::Fault(what.to_owned()), now + kill_after);
+        }
+    }
+
+    /// Since when it has nothing to do, if it was told that nothing more comes.
+    fn idle_since(&self) -> Option<Moment> {
+        self.closed_at
+            .filter(|_| self.lanes.is_empty())
+            .map(|closed_at| closed_at.max(self.head_since))
+    }
+
+    /// Notes that it closed one of its pipes. It is probably about to end, and gets a while for that.
+    fn hang_up(&mut self, now: Moment, what: &'static str) {
+        if self.hung_up.is_none() {
+            self.hung_up = Some((now, what));
         }
     }
 
@@ -128,18 +148,18 @@ impl WorkerSlot {
             .map(|head| head.began.at.max(self.head_since))
     }
 
-    pub(super) fn next_timer(&self, timeout: Option<Duration>) -> Option<Moment> {
-        match &self.ending {
-            Some((_, kill_at)) => *kill_at,
-            None => match (timeout, self.head_began()) {
-                (Some(timeout), Some(began)) => Some(began + timeout),
-                // A worker that was told to go and has nothing to do is looked at again soon.
-                _ => self
-                    .closed_at
-                    .filter(|_| self.lanes.is_empty())
-                    .map(|at| at + Duration::from_millis(200)),
-            },
+    pub(super) fn next_timer(
+        &self,
+        timeout: Option<Duration>,
+        kill_after: Duration,
+    ) -> Option<Moment> {
+        if let Some((_, kill_at)) = &self.ending {
+            return *kill_at;
         }
+        let timed_out = timeout.and_then(|timeout| Some(self.head_began()? + timeout));
+        let idle = self.idle_since().map(|idle| idle + kill_after);
+        let hung_up = self.hung_up.map(|(at, _)| at + kill_after);
+        [timed_out, idle, hung_up].into_iter().flatten().min()
     }
 
     pub(super) fn describe(&self, now: Moment) -> Vec<InProgress> {
@@ -154,7 +174,7 @@ impl WorkerSlot {
     }
 
     /// Writes what is waiting to be written, as far as the pipe takes it.
-    fn write_out(&mut self) {
+    fn write_out(&mut self, now: Moment) {
         let Some(stdin) = &self.stdin else { return };
         self.is_waiting_to_write = false;
         while self.written < self.out.len() {
@@ -166,7 +186,11 @@ impl WorkerSlot {
                     return;
                 }
                 // It is gone or going; its end says what becomes of its items.
-                Err(_) => break,
+                Err(_) => {
+                    self.stdin = None;
+                    self.hang_up(now, "closed its standard input");
+                    break;
+                }
             }
         }
         self.out.clear();
@@ -188,6 +212,29 @@ impl Dispatcher<'_> {
         };
         if work.alone && !worker.lanes.is_empty() {
             self.parts.intake.put_back(work);
+            self.uncount_begun();
+            return Ok(());
+        }
+        // The reader has refused what JSON cannot carry; a retried dead item comes from its row and is looked at here.
+        let is_fit = work.from.is_none()
+            || if is_json {
+                serde_json::from_slice::<serde::de::IgnoredAny>(&work.content).is_ok()
+            } else {
+                std::str::from_utf8(&work.content).is_ok()
+            };
+        if !is_fit {
+            let began = Began {
+                at: now,
+                wall_ms: wall_ms(),
+            };
+            self.fail(
+                work,
+                began,
+                "the item is not valid JSON or UTF-8, which a worker needs".to_owned(),
+                None,
+                Vec::new(),
+                Again::Never,
+            );
             return Ok(());
         }
         let id = worker.next_id;
@@ -263,6 +310,7 @@ impl Dispatcher<'_> {
             lanes_changed: false,
             ending: None,
             closed_at: None,
+            hung_up: None,
         })
     }
 
@@ -272,6 +320,7 @@ impl Dispatcher<'_> {
             return;
         }
         let per_slot = self.parts.options.pipeline;
+        let now = self.now();
         for slot in 0..self.slots.len() {
             let Slot::Worker(worker) = &mut self.slots[slot] else {
                 continue;
@@ -295,7 +344,7 @@ impl Dispatcher<'_> {
             }
             let was_waiting = worker.is_waiting_to_write;
             if !worker.out.is_empty() && !was_waiting {
-                worker.write_out();
+                worker.write_out(now);
             }
             self.set_write_interest(slot, was_waiting);
         }
@@ -335,7 +384,7 @@ impl Dispatcher<'_> {
             self.read_worker_stderr(slot, &mut worker, 4);
         } else if part == Part::Stdin as u64 {
             let was_waiting = worker.is_waiting_to_write;
-            worker.write_out();
+            worker.write_out(self.now());
             if worker.closed_at.is_some() && worker.out.is_empty() {
                 worker.stdin = None;
             }
@@ -352,7 +401,7 @@ impl Dispatcher<'_> {
         let mut read = Vec::new();
         if let Some(stderr) = &worker.stderr
             && read_available(stderr, &mut buffer, rounds, |bytes| {
-                read.extend_from_slice(bytes)
+                read.extend_from_slice(bytes);
             }) == Read::Ended
         {
             worker.stderr = None;
@@ -369,7 +418,7 @@ impl Dispatcher<'_> {
         let mut ended = Read::Open;
         if let Some(stdout) = &worker.stdout {
             ended = read_available(stdout, &mut buffer, rounds, |bytes| {
-                held.extend_from_slice(bytes)
+                held.extend_from_slice(bytes);
             });
         }
         self.buffer = buffer;
@@ -404,6 +453,7 @@ impl Dispatcher<'_> {
         worker.line = held;
         if ended == Read::Ended {
             worker.stdout = None;
+            worker.hang_up(self.now(), "closed its standard output");
         }
     }
 
@@ -450,10 +500,11 @@ impl Dispatcher<'_> {
         worker.answered += 1;
         worker.head_since = self.now();
         self.startup_deaths = 0;
+        let retry_after = answer.retry_after();
         if let Some(error) = answer.error {
-            let again = match (answer.retry, answer.retry_after) {
+            let again = match (answer.retry, retry_after) {
                 (Some(false), _) => Again::Never,
-                (_, Some(after)) => Again::After(Duration::from_secs_f64(after.min(1e9))),
+                (_, Some(after)) => Again::After(after),
                 _ => Again::AsPolicy,
             };
             self.fail(
@@ -522,7 +573,7 @@ impl Dispatcher<'_> {
                     exit.describe()
                 );
                 let logs = self.parts.logs.display().to_string();
-                return Err(Error::new(ErrorKind::Invalid, message)
+                return Err(Error::new(ErrorKind::Closed, message)
                     .with_hint(format!("mend the worker, then run the same command again; what workers wrote is in `{logs}`")));
             }
         }
@@ -565,7 +616,7 @@ impl Dispatcher<'_> {
                 );
             } else {
                 let alone = lane.work.alone || why != Some(Ending::TimedOut);
-                self.begun -= 1;
+                self.uncount_begun();
                 self.parts.intake.put_back(Work { alone, ..lane.work });
             }
         }
@@ -580,7 +631,7 @@ impl Dispatcher<'_> {
                 && worker.closed_at.is_none()
             {
                 worker.closed_at = Some(now);
-                worker.write_out();
+                worker.write_out(now);
                 if worker.out.is_empty() {
                     worker.stdin = None;
                 }

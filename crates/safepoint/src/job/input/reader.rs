@@ -195,6 +195,7 @@ pub(in crate::job) struct Batch {
 
 /// A running reader thread; dropped, it ends soon.
 pub(in crate::job) struct Reader {
+    feed: Arc<Feed>,
     receiver: Receiver<Batch>,
     stopped: Arc<AtomicBool>,
 }
@@ -203,6 +204,11 @@ impl Reader {
     /// The next batch, if one is ready.
     pub(in crate::job) fn take(&self) -> Option<Batch> {
         self.receiver.try_recv().ok()
+    }
+
+    /// Whether it may be long until there is more, because standard input has not ended.
+    pub(in crate::job) fn waits_for_others(&self) -> bool {
+        !self.feed.stdin_is_complete()
     }
 }
 
@@ -229,7 +235,7 @@ pub(in crate::job) fn start_reader(
     let (sender, receiver) = sync_channel(4);
     let stopped = Arc::new(AtomicBool::new(false));
     let work = Work {
-        feed,
+        feed: Arc::clone(&feed),
         sender,
         stopped: Arc::clone(&stopped),
         wake: Box::new(wake),
@@ -242,7 +248,11 @@ pub(in crate::job) fn start_reader(
         .map_err(|error| {
             Error::new(ErrorKind::Io, "cannot start the reader thread").with_source(error)
         })?;
-    Ok(Reader { receiver, stopped })
+    Ok(Reader {
+        feed,
+        receiver,
+        stopped,
+    })
 }
 
 struct Work {

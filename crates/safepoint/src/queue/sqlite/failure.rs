@@ -28,7 +28,7 @@ pub(super) fn failure(action: &str, error: rusqlite::Error) -> Error {
             damaged("a value is not of its column's type").with_source(error)
         }
         None if matches!(error, rusqlite::Error::QueryReturnedNoRows) => damaged("a row that must be there is missing"),
-        _ if error.to_string().contains("no such table") || error.to_string().contains("no such column") => {
+        _ if ["no such table", "no such column", "no such index"].iter().any(|what| error.to_string().contains(what)) => {
             damaged("a table is missing").with_source(error)
         }
         _ => Error::new(ErrorKind::Io, message)

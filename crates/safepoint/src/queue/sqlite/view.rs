@@ -261,9 +261,18 @@ impl View {
         if by_key.is_some() {
             return Ok(by_key);
         }
-        let Ok(index) = name.parse::<u64>() else {
-            return Ok(None);
-        };
+        match name.parse() {
+            Ok(index) => self.item_at(index),
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// The item with this index.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub fn item_at(&self, index: u64) -> Result<Option<ItemRow>> {
         self.connection
             .query_row(
                 &format!("SELECT {ITEM_COLUMNS} FROM items WHERE item = ?1"),
@@ -271,7 +280,7 @@ impl View {
                 item_row,
             )
             .optional()
-            .map_err(read)
+            .map_err(|error| failure("read", error))
     }
 
     /// The failed attempts of an item, oldest first.
@@ -304,7 +313,8 @@ impl View {
         rows.collect::<rusqlite::Result<_>>().map_err(read)
     }
 
-    /// Calls `each` for every matching item in input order, one row at a time: memory does not grow with the job.
+    /// Calls `each` for every matching item in input order, one row at a time, until it returns false: memory does not grow with
+    /// the job.
     ///
     /// # Errors
     ///
@@ -312,16 +322,28 @@ impl View {
     pub fn for_each(
         &self,
         filter: ViewFilter,
-        mut each: impl FnMut(ItemRow) -> Result<()>,
+        mut each: impl FnMut(ItemRow) -> Result<bool>,
     ) -> Result<()> {
         let read = |error| failure("read", error);
-        let state = filter.state.map_or(String::new(), |state| {
-            format!("state = '{}' AND", state.name())
-        });
+        // Few items are dead or open: without their index the whole job would be read to find them.
+        let (index, state) = match filter.state {
+            None => ("", String::new()),
+            Some(state) => {
+                let is_state = format!("state = '{}' AND", state.name());
+                match state {
+                    State::Dead => ("INDEXED BY items_dead", is_state),
+                    State::Pending | State::Waiting => (
+                        "INDEXED BY items_open",
+                        format!("not_before_ms IS NOT NULL AND {is_state}"),
+                    ),
+                    State::Done | State::Duplicate => ("", is_state),
+                }
+            }
+        };
         let mut statement = self
             .connection
             .prepare(&format!(
-                "SELECT {ITEM_COLUMNS} FROM items WHERE {state} item >= ?1 ORDER BY item LIMIT ?2"
+                "SELECT {ITEM_COLUMNS} FROM items {index} WHERE {state} item >= ?1 ORDER BY item LIMIT ?2"
             ))
             .map_err(read)?;
         let limit = filter
@@ -331,7 +353,9 @@ impl View {
             .query(params![filter.first, limit])
             .map_err(read)?;
         while let Some(row) = rows.next().map_err(read)? {
-            each(item_row(row).map_err(read)?)?;
+            if !each(item_row(row).map_err(read)?)? {
+                break;
+            }
         }
         Ok(())
     }
@@ -343,6 +367,8 @@ impl View {
     /// As [`open`](Self::open), where the file cannot even be asked.
     pub fn validate(&self) -> Result<Vec<Problem>> {
         let read = |error| failure("read", error);
+        // One state of the file for all questions, as its owner may go on writing.
+        let _one_state = self.connection.unchecked_transaction().map_err(read)?;
         let mut problems = Vec::new();
         let mut check = self
             .connection
