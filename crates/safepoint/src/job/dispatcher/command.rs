@@ -168,14 +168,23 @@ impl Dispatcher<'_> {
                 return Ok(());
             }
         };
+        // Noted before the command can do anything, even end us: a crash that it causes is to be counted.
+        let unstarted = Entry {
+            index: work.index,
+            attempt: work.attempt(),
+            pid: 0,
+            started_at_ms: began.wall_ms,
+            ticks: (0, 0),
+        };
+        self.parts
+            .in_progress
+            .write(slot, 1, std::iter::once(unstarted))?;
         match self.start(slot, &work, &key, &words) {
             Ok((child, stdout, stderr)) => {
                 let entry = Entry {
-                    index: work.index,
-                    attempt: work.attempt(),
                     pid: child.pid().as_raw_nonzero().get().unsigned_abs(),
-                    started_at_ms: began.wall_ms,
                     ticks: child.started_ticks,
+                    ..unstarted
                 };
                 self.set_group(slot, Some(child.pid()));
                 let attempt = CommandAttempt {
@@ -201,7 +210,10 @@ impl Dispatcher<'_> {
                     .in_progress
                     .write(slot, 1, std::iter::once(entry))
             }
-            Err(error) => self.could_not_start(work, began, error),
+            Err(error) => {
+                self.parts.in_progress.write(slot, 1, std::iter::empty())?;
+                self.could_not_start(work, began, error)
+            }
         }
     }
 
