@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use safepoint::queue::View;
-use safepoint_testkit::faults::{Faults, When};
+use safepoint_testkit::faults::{Counter, Faults, When};
 use safepoint_testkit::storm::{Blow, PowerCuts, Report, Storm, Victims};
 
 use crate::support::{Place, wait_until};
@@ -211,4 +211,40 @@ fn an_item_that_kills_its_runner_three_times_is_dead_and_the_others_are_done() {
     let shown = place.run(&["results", "--all", "x"]).stdout;
     assert!(shown.contains("3 crashes of the runner"), "{shown}");
     assert_eq!(shown.matches("\"done\"").count(), 3, "{shown}");
+}
+
+#[test]
+fn a_run_that_is_killed_before_it_begins_an_item_counts_against_none() {
+    let place = Place::new();
+    place.write("x.txt", "a\n");
+    let script = "test -e go && { echo \"$1\"; exit 0; }; echo began >> began; sleep 1000";
+    let run = [
+        "run",
+        "-j1",
+        "--progress=none",
+        "x.txt",
+        "--shell",
+        "--",
+        script,
+    ];
+    let mut runner = place.safepoint(&run).spawn().expect("it starts");
+    wait_until("the attempt hangs", || place.lines("began").len() == 1);
+    runner.kill().expect("killed");
+    runner.wait().expect("reaped");
+    let counter = Counter::new(&place.file("count")).expect("a counter");
+    let list = place.state("x").join("in-progress");
+    let faults = Faults::new("safepoint", &list)
+        .expect("faults")
+        .count(&counter);
+    for _ in 0..5 {
+        counter.reset().expect("reset");
+        let mut command = place.safepoint(&run);
+        let faults = faults.clone().only(&["open"]).kill(1, When::Before);
+        faults.apply(&mut command).expect("the library");
+        command.status().expect("it starts");
+        assert_eq!(counter.fired().expect("a count"), 1);
+    }
+    place.write("go", "");
+    let ran = place.run(&run);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
 }

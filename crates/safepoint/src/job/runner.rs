@@ -200,7 +200,8 @@ fn open(path: &JobPath, definition: &Definition, options: &Options) -> Result<Op
     if !options.accept_changes {
         checked?;
     }
-    let crashed = database.last_run_crashed()?;
+    let crashed_run = database.crashed_run()?;
+    let crashed = crashed_run.is_some();
     let (mut in_progress, mut ended_strays) = (HashSet::new(), 0);
     if crashed {
         let left = InProgressView::read(&dir)?;
