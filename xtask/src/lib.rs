@@ -1,4 +1,6 @@
 //! The project's own checks and generators, as functions, so that `cargo test` runs what `cargo
 //! xtask` runs.
 
+pub mod planted;
 pub mod tidy;
+pub mod torture;
