@@ -199,7 +199,7 @@ fn blow(
     let mut batch = 0;
     while total.fired < kills && total.problems.len() < 50 {
         let found = Storm {
-            rounds: 10,
+            rounds: 3,
             seed: seed.wrapping_mul(1_000_003).wrapping_add(batch),
             ..storm.clone()
         }
@@ -217,7 +217,7 @@ fn blow(
             .problems
             .extend(problems.map(|problem| format!("seed {seed}, {problem}")));
         say(&format!("{name}: {} of {kills} kills", total.fired));
-        if batch > 10 && total.fired == 0 {
+        if batch > 20 && total.fired == 0 {
             return Err(io::Error::other(format!("{name}: no kill comes in time")));
         }
     }

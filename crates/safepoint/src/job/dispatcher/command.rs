@@ -426,21 +426,7 @@ impl Dispatcher<'_> {
         }
         if exit == Exit::Code(0) {
             if let Err(error) = self.parts.publisher.publish(slot, &ended.work.key()) {
-                if is_of_the_disk(&error) {
-                    // No item is to blame, so none may die of it: the run cannot go on.
-                    self.parts.intake.put_back(ended.work);
-                    return Err(error);
-                }
-                self.parts.publisher.discard(slot)?;
-                self.fail(
-                    ended.work,
-                    began,
-                    error.chain(),
-                    Some(exit),
-                    Vec::new(),
-                    Again::AsPolicy,
-                );
-                return Ok(());
+                return self.could_not_publish(slot, ended, error);
             }
             let (result, omitted) = said
                 .result
@@ -457,6 +443,24 @@ impl Dispatcher<'_> {
             return Ok(());
         }
         self.fail_command(ended)
+    }
+
+    fn could_not_publish(&mut self, slot: usize, ended: Ended, error: Error) -> Result<()> {
+        if is_of_the_disk(&error) {
+            // No item is to blame, so none may die of it: the run cannot go on.
+            self.parts.intake.put_back(ended.work);
+            return Err(error);
+        }
+        self.parts.publisher.discard(slot)?;
+        self.fail(
+            ended.work,
+            ended.began,
+            error.chain(),
+            Some(ended.exit),
+            Vec::new(),
+            Again::AsPolicy,
+        );
+        Ok(())
     }
 
     #[expect(

@@ -255,13 +255,12 @@ impl<'a> Dispatcher<'a> {
     /// Works until all is done or a stop was carried out. An error leaves no child behind; what was acknowledged is durable.
     pub(super) fn run(mut self) -> (Result<Tally>, Sink) {
         let worked = self.work().map_err(|error| self.cause_of(error));
-        match worked {
-            Ok(()) => self.parts.ledger.finish(&self.parts.store),
-            Err(_) => {
-                self.end_children_now();
-                // What was committed meanwhile is told. The cause of the end is known already.
-                let _ = self.take_commits();
-            }
+        if worked.is_ok() {
+            self.parts.ledger.finish(&self.parts.store);
+        } else {
+            self.end_children_now();
+            // What was committed meanwhile is told. The cause of the end is known already.
+            let _ = self.take_commits();
         }
         self.update_gauge();
         let tally = Tally {
