@@ -2,6 +2,10 @@
 //!
 //! A patch begins with lines of text: what the bug is, and `Check:` with the name of a test of the command. It is applied to a copy
 //! of the sources below `target/planted`, which is built and tested there. A check that passes in spite of its bug is worth nothing.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a developer's tool copies sources"
+)]
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;

@@ -1,6 +1,10 @@
 //! Long storms and power cuts against the built command, with everything counted.
 //!
 //! The short ones run with every test; these are for the evidence, and for the night.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a developer's tool reads where cargo builds"
+)]
 
 use std::ffi::OsString;
 use std::fmt::Write as _;

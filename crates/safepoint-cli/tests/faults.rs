@@ -82,8 +82,8 @@ fn assert_named(ran: &Ran, words: &[&str]) {
 }
 
 fn items(place: &Place, count: u32) {
-    let lines: String = (0..count).map(|item| format!("i{item}\n")).collect();
-    place.write("x.txt", lines);
+    let lines: Vec<String> = (0..count).map(|item| format!("i{item}")).collect();
+    place.write("x.txt", lines.join("\n"));
 }
 
 #[test]
