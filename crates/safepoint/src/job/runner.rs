@@ -34,7 +34,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::process::{
     CONTROL_FD, become_subreaper, end_descendants, end_left_behind, find_program, open_null,
 };
-use crate::queue::{Database, JOB_DB, JobRow, Locking, Progress, RunRow, Store, StoreOptions};
+use crate::queue::{
+    Chunk, Database, JOB_DB, JobRow, Locking, Progress, RunRow, Store, StoreOptions,
+};
 use crate::shutdown::{Phase, ShutdownToken};
 
 /// Names that an attempt gets from us, so that an outer job's are not passed on.
@@ -496,7 +498,24 @@ fn start_spool(
         .sources()?
         .iter()
         .any(|source| source.path == "-" && source.complete);
-    let spool = Spool::start(InputFile::spool(&opened.dir.file(layout::SPOOL))?, complete)?;
+    let place = definition
+        .inputs
+        .iter()
+        .position(|input| input.as_os_str() == "-");
+    let is_its = |chunk: &&Chunk| Some(chunk.source as usize) == place;
+    let chunks = opened.database.chunks()?;
+    // The last chunk begins at a byte that was there.
+    let read = chunks
+        .iter()
+        .filter(is_its)
+        .map(|chunk| chunk.offset + 1)
+        .max()
+        .unwrap_or(0);
+    let spool = Spool::start(
+        InputFile::spool(&opened.dir.file(layout::SPOOL))?,
+        complete,
+        read,
+    )?;
     spool.wait_verified(|| {
         if let Some(request) = opened.control.take() {
             token.request(request);
