@@ -77,7 +77,8 @@ impl Ownership {
         }
     }
 
-    fn refusal(path: &JobPath, owner: &Owner) -> Error {
+    /// The error for a job that has a live owner.
+    pub(super) fn refusal(path: &JobPath, owner: &Owner) -> Error {
         Error::new(
             ErrorKind::Busy,
             format!(
