@@ -1,4 +1,5 @@
 //! The project's own checks and generators, as functions, so that `cargo test` runs what `cargo
 //! xtask` runs.
 
+pub mod reference;
 pub mod tidy;

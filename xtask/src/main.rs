@@ -10,13 +10,16 @@ use std::process::ExitCode;
 
 const USAGE: &str = "usage: cargo xtask COMMAND
 
-  tidy    check layers, words, file names, links and texts that the compiler does not see";
+  tidy                  check layers, words, file names, links and texts that the compiler does not see
+  reference [--check]   write the pages of the reference, or say which of them are not as they must be";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments.as_slice() {
         ["tidy"] => tidy(),
+        ["reference"] => reference(),
+        ["reference", "--check"] => check_reference(),
         ["help" | "--help" | "-h"] => {
             println!("{USAGE}");
             ExitCode::SUCCESS
@@ -48,5 +51,36 @@ fn tidy() -> ExitCode {
             eprintln!("tidy: cannot read the repository: {error}");
             ExitCode::FAILURE
         }
+    }
+}
+
+fn reference() -> ExitCode {
+    for page in xtask::reference::pages() {
+        let path = repository().join(page.path);
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "a generated page can be generated again"
+        )]
+        let written = path
+            .parent()
+            .map_or(Ok(()), std::fs::create_dir_all)
+            .and_then(|()| std::fs::write(&path, page.text));
+        if let Err(error) = written {
+            eprintln!("reference: cannot write {}: {error}", path.display());
+            return ExitCode::FAILURE;
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+fn check_reference() -> ExitCode {
+    let stale = xtask::reference::stale(repository());
+    for path in &stale {
+        eprintln!("reference: {path} is not as generated; run `cargo xtask reference`");
+    }
+    if stale.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
     }
 }
