@@ -3,11 +3,15 @@
 //! These are the short storms; `cargo xtask torture` makes the long ones.
 
 use std::path::Path;
+use std::process::Stdio;
 use std::time::Duration;
 
 use safepoint::queue::View;
 use safepoint_testkit::faults::{Faults, When};
 use safepoint_testkit::storm::{Blow, PowerCuts, Report, Storm, Victims};
+use safepoint_testkit::{Pid, Signal, kill};
+
+use crate::support::{Place, wait_until};
 
 fn storm() -> Storm {
     Storm::new(env!("CARGO_BIN_EXE_safepoint"))
@@ -153,4 +157,61 @@ fn forged_syncs_do_not_survive_a_power_cut() {
         .cut_power(&recording, &cuts, |_| Vec::new())
         .expect("the harness works");
     assert!(report.losing > report.images / 4, "{report}");
+}
+
+#[test]
+fn attempts_that_a_stop_ended_count_for_nothing_however_often() {
+    let place = Place::new();
+    place.write("x.txt", "a\nb\n");
+    let script = "test -e go && { echo \"$1\"; exit 0; }; echo \"$1\" >> began; sleep 1000";
+    let run = [
+        "run",
+        "-j2",
+        "--progress=none",
+        "--retries=0",
+        "x.txt",
+        "--shell",
+        "--",
+        script,
+    ];
+    for stop in 1..=4 {
+        let mut runner = place.safepoint(&run);
+        let mut runner = runner.stderr(Stdio::null()).spawn().expect("it starts");
+        wait_until("two attempts hang", || {
+            place.lines("began").len() >= 2 * stop
+        });
+        let pid = Pid::from_raw(i32::try_from(runner.id()).expect("a process number"));
+        // One graceful and one that is forced.
+        kill(pid, Signal::SIGTERM).expect("sent");
+        kill(pid, Signal::SIGINT).expect("sent");
+        runner.wait().expect("reaped");
+    }
+    place.write("go", "");
+    let ran = place.run(&run);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    assert_eq!(ran.stdout.lines().count(), 2, "{}", ran.stdout);
+}
+
+#[test]
+fn an_item_that_kills_its_runner_three_times_is_dead_and_the_others_are_done() {
+    let place = Place::new();
+    place.write("x.txt", "a\nb\npoison\nc\n");
+    let script = "test \"$1\" = poison && kill -9 $PPID; echo \"$1\"";
+    let run = [
+        "run",
+        "-j1",
+        "--progress=none",
+        "x.txt",
+        "--shell",
+        "--",
+        script,
+    ];
+    let mut codes = Vec::new();
+    while codes.last().is_none_or(Option::is_none) && codes.len() < 8 {
+        codes.push(place.run(&run).code);
+    }
+    assert_eq!(codes, [None, None, None, Some(3)]);
+    let shown = place.run(&["results", "--all", "x"]).stdout;
+    assert!(shown.contains("3 crashes of the runner"), "{shown}");
+    assert_eq!(shown.matches("\"done\"").count(), 3, "{shown}");
 }

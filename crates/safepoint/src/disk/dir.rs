@@ -245,6 +245,11 @@ pub fn remove_tree(path: &Path) -> Result<()> {
     }
 }
 
+/// A file's size in bytes; `None` if there is no such file.
+pub fn size(path: &Path) -> Option<u64> {
+    Some(fs::symlink_metadata(path).ok()?.len())
+}
+
 /// When a file's content last changed, in milliseconds since 1970 UTC; `None` if there is no such file.
 pub fn modified_ms(path: &Path) -> Option<i64> {
     let metadata = fs::symlink_metadata(path).ok()?;

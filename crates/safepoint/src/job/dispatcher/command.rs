@@ -255,10 +255,7 @@ impl Dispatcher<'_> {
     }
 
     fn could_not_start(&mut self, work: Work, began: Began, error: Error) -> Result<()> {
-        let code = std::error::Error::source(&error)
-            .and_then(|source| source.downcast_ref::<std::io::Error>())
-            .and_then(std::io::Error::raw_os_error);
-        if code == Some(libc::E2BIG) {
+        if system_code(&error) == Some(libc::E2BIG) {
             let error = format!(
                 "{}; pass the item on standard input with `--stdin`",
                 error.chain()
@@ -417,6 +414,11 @@ impl Dispatcher<'_> {
         }
         if exit == Exit::Code(0) {
             if let Err(error) = self.parts.publisher.publish(slot, &ended.work.key()) {
+                if is_of_the_disk(&error) {
+                    // No item is to blame, so none may die of it: the run cannot go on.
+                    self.parts.intake.put_back(ended.work);
+                    return Err(error);
+                }
                 self.parts.publisher.discard(slot)?;
                 self.fail(
                     ended.work,
@@ -473,6 +475,21 @@ impl super::Parts<'_> {
             self.ledger.note(Change::Cost(micros));
         }
     }
+}
+
+/// The system's number for what an error of ours came from.
+fn system_code(error: &Error) -> Option<i32> {
+    std::error::Error::source(error)?
+        .downcast_ref::<std::io::Error>()?
+        .raw_os_error()
+}
+
+/// Whether the disk is full, read-only or broken.
+fn is_of_the_disk(error: &Error) -> bool {
+    matches!(
+        system_code(error),
+        Some(libc::ENOSPC | libc::EDQUOT | libc::EROFS | libc::EIO)
+    )
 }
 
 /// Whether a command ended as one does that was told to stop.

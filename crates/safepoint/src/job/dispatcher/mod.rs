@@ -254,33 +254,25 @@ impl<'a> Dispatcher<'a> {
 
     /// Works until all is done or a stop was carried out. An error leaves no child behind; what was acknowledged is durable.
     pub(super) fn run(mut self) -> (Result<Tally>, Sink) {
-        let worked = self.work();
-        match worked {
+        let mut worked = self.work();
+        match &worked {
             Ok(()) => self.parts.ledger.finish(&self.parts.store),
-            Err(_) => self.end_children_now(),
+            Err(error) => {
+                self.end_children_now();
+                // What was committed meanwhile is told; and that the store is closed has a cause, which is what people need to know.
+                if let Err(cause) = self.take_commits()
+                    && error.kind() == ErrorKind::Closed
+                {
+                    worked = Err(cause);
+                }
+            }
         }
         self.update_gauge();
         let tally = Tally {
             work_left: !self.is_all_done(),
             ..self.tally
         };
-        (
-            worked.map(|()| tally).map_err(|error| self.cause_of(error)),
-            self.parts.sink,
-        )
-    }
-
-    /// Why the store was closed, when that is what an error only says.
-    fn cause_of(&self, error: Error) -> Error {
-        if error.kind() != ErrorKind::Closed {
-            return error;
-        }
-        let mut commits = self
-            .parts
-            .commits
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        commits.failure.take().unwrap_or(error)
+        (worked.map(|()| tally), self.parts.sink)
     }
 
     fn work(&mut self) -> Result<()> {

@@ -1,5 +1,7 @@
 //! Reading a job from outside: by `status`, `show`, `results` and `validate`, also while it runs.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -10,7 +12,8 @@ use super::database::{
 };
 use super::failure::failure;
 use super::schema;
-use crate::error::Result;
+use crate::disk;
+use crate::error::{ErrorKind, Result};
 use crate::queue::State;
 
 /// One process's stint on a job.
@@ -113,6 +116,13 @@ pub struct View {
     connection: Connection,
 }
 
+/// Whether all that was committed is in the file itself: the last who had it open has closed it.
+fn has_no_log(path: &Path) -> bool {
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    disk::size(Path::new(&log)).is_none_or(|size| size == 0)
+}
+
 const ITEM_COLUMNS: &str = "item, key, state, attempts, crashes, run, started_at_ms, duration_us, exit_code, not_before_ms, content, result, omitted, error";
 
 impl View {
@@ -124,6 +134,16 @@ impl View {
     /// [`ErrorKind::Busy`](crate::ErrorKind::Busy) (a job that runs on a network file system) or
     /// [`ErrorKind::Io`](crate::ErrorKind::Io).
     pub fn open(path: &Path) -> Result<Self> {
+        match Self::open_live(path) {
+            Err(error) if error.kind() == ErrorKind::Io && has_no_log(path) => {
+                // On a read-only file system that shared memory cannot be made, but nobody can be writing either.
+                Self::open_unchanging(path).map_err(|_| error)
+            }
+            opened => opened,
+        }
+    }
+
+    fn open_live(path: &Path) -> Result<Self> {
         let open = |error| failure("open", error);
         let base = OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
         // Reading a write-ahead log needs its shared-memory file, which a reader may have to make: hence read-write first.
@@ -139,6 +159,26 @@ impl View {
         connection
             .pragma_update(None, "query_only", "ON")
             .map_err(open)?;
+        schema::check(&connection)?;
+        Ok(Self { connection })
+    }
+
+    fn open_unchanging(path: &Path) -> Result<Self> {
+        let mut address = b"file:".to_vec();
+        for byte in path.as_os_str().as_bytes() {
+            if byte.is_ascii_alphanumeric() || b"/._-".contains(byte) {
+                address.push(*byte);
+            } else {
+                address.extend_from_slice(format!("%{byte:02X}").as_bytes());
+            }
+        }
+        address.extend_from_slice(b"?immutable=1");
+        let flags = OpenFlags::SQLITE_OPEN_NO_MUTEX
+            | OpenFlags::SQLITE_OPEN_NOFOLLOW
+            | OpenFlags::SQLITE_OPEN_READ_ONLY
+            | OpenFlags::SQLITE_OPEN_URI;
+        let connection = Connection::open_with_flags(OsStr::from_bytes(&address), flags)
+            .map_err(|error| failure("open", error))?;
         schema::check(&connection)?;
         Ok(Self { connection })
     }
