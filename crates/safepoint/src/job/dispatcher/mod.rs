@@ -179,6 +179,8 @@ pub(super) struct Dispatcher<'a> {
     held: Vec<Held>,
     lingering: Vec<Pid>,
     startup_deaths: u32,
+    /// Whether a worker has answered anything in this run.
+    any_answer: bool,
     announced: Phase,
     announced_requests: usize,
     terminating: bool,
@@ -242,6 +244,7 @@ impl<'a> Dispatcher<'a> {
             held: Vec::new(),
             lingering: Vec::new(),
             startup_deaths: 0,
+            any_answer: false,
             announced: Phase::Running,
             announced_requests: 0,
             terminating: false,
