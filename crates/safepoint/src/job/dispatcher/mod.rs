@@ -167,6 +167,8 @@ pub(super) struct Dispatcher<'a> {
     slots: Vec<Slot>,
     logs: Vec<RotatingLog>,
     controls: Vec<command::ControlPipe>,
+    /// Slots whose note of what is in progress names an attempt that has ended.
+    stale_lanes: Vec<bool>,
     buffer: Vec<u8>,
     tally: Tally,
     started: Moment,
@@ -234,6 +236,7 @@ impl<'a> Dispatcher<'a> {
             slots: (0..slots).map(|_| Slot::Idle).collect(),
             logs,
             controls,
+            stale_lanes: vec![false; slots],
             buffer: vec![0; 64 * 1024],
             tally: Tally::default(),
             started,
@@ -285,12 +288,13 @@ impl<'a> Dispatcher<'a> {
             self.look_at_limits();
             self.look_at_stop()?;
             self.look_at_requests()?;
-            self.settle_held()?;
+            self.settle_held();
             self.enforce_time_limits();
             if self.may_begin() {
                 self.fill()?;
                 self.look_at_item_limit()?;
             }
+            self.clear_stale_lanes()?;
             self.flush_workers();
             self.parts.ledger.submit(&self.parts.store);
             self.update_gauge();
@@ -527,7 +531,7 @@ impl<'a> Dispatcher<'a> {
     }
 
     /// Decides about attempts that a signal ended, once the time in which a stop could have arrived is over.
-    fn settle_held(&mut self) -> Result<()> {
+    fn settle_held(&mut self) {
         let now = self.now();
         let stopping = self.parts.token.is_stopping();
         let (ripe, held) = std::mem::take(&mut self.held)
@@ -538,10 +542,9 @@ impl<'a> Dispatcher<'a> {
             if stopping {
                 self.give_up(held.ended.work);
             } else {
-                self.fail_command(held.ended)?;
+                self.fail_command(held.ended);
             }
         }
-        Ok(())
     }
 
     fn enforce_time_limits(&mut self) {
