@@ -11,6 +11,7 @@ use crate::context::Context;
 use crate::exit::{self, Exit};
 use crate::page::Page;
 use crate::render::{safe, safe_json};
+use crate::time::show_number_of;
 
 /// Runs `safepoint events`.
 pub(crate) fn command(context: &Context, args: &EventsArgs) -> Result<Exit> {
@@ -35,7 +36,8 @@ pub(crate) fn command(context: &Context, args: &EventsArgs) -> Result<Exit> {
     page.finish()?;
     if unreadable > 0 {
         context.say(&format!(
-            "warning: left out {unreadable} lines of `{}` that are no events",
+            "warning: left out {} of `{}` that cannot be read as events",
+            show_number_of(unreadable, "line"),
             path.events().display()
         ));
     }

@@ -16,7 +16,7 @@ use crate::context::Context;
 use crate::exit::{self, Exit};
 use crate::page::{Page, with_schema};
 use crate::render::{safe, shorten};
-use crate::time::{show_count, show_duration};
+use crate::time::{show_count, show_duration, show_number_of};
 
 /// How many items are listed at most.
 const LISTED: u64 = 50;
@@ -91,10 +91,10 @@ fn overview(context: &Context, path: &JobPath, page: &mut Page) -> Result<()> {
             _ => String::new(),
         };
         page.line(&format!(
-            "  {} {}, {} attempts{again}: {}",
+            "  {} {}, {}{again}: {}",
             row.state.name(),
             named(row),
-            row.attempts,
+            show_number_of(u64::from(row.attempts), "attempt"),
             shorten(row.error.as_deref().unwrap_or("no error was kept"), 200)
         ));
     }

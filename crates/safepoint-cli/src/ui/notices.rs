@@ -112,12 +112,12 @@ pub(super) fn line(notice: &Notice, job: &str) -> Option<Line> {
                 (Mode::Graceful, _) if *in_progress == 0 => format!("safepoint: {why}: stopping"),
                 (Mode::Graceful, true) => format!(
                     "safepoint: {why}: {in_progress} in progress may finish (up to {}); once more ends them now, to run again next time",
-                    show_duration(*remaining)
+                    show_duration(whole_seconds(*remaining))
                 ),
                 (Mode::Graceful, false) => {
                     format!(
                         "safepoint: {why}: {in_progress} in progress may finish (up to {})",
-                        show_duration(*remaining)
+                        show_duration(whole_seconds(*remaining))
                     )
                 }
             };
@@ -154,4 +154,9 @@ pub(super) fn line(notice: &Notice, job: &str) -> Option<Line> {
         _ => return None,
     };
     Some(Line { level, text })
+}
+
+/// Rounded: a moment after the beginning, 25 s are left and not 24.
+fn whole_seconds(time: std::time::Duration) -> std::time::Duration {
+    std::time::Duration::from_secs((time + std::time::Duration::from_millis(500)).as_secs())
 }
