@@ -556,6 +556,11 @@ fn a_done_job_is_shown_from_all_sides() {
     {"schema":1,"job":"words","status":"completed","done":5,"total":5,"dead":0,"waiting":0,"items":[],"more":0}
     --- stderr
     "#);
+}
+
+#[test]
+fn an_item_and_the_events_of_a_done_job_are_shown() {
+    let place = done_job();
     shows!(place, place.run(&["show", "words", "2"]), @"
     exit 0
     --- stdout
@@ -689,10 +694,10 @@ fn the_same_command_again_finds_nothing_to_do() {
 #[test]
 fn raw_events_are_the_lines_of_the_file() {
     let place = done_job();
-    let file =
-        std::fs::read_to_string(place.file(".safepoint/words/events.jsonl")).expect("it is there");
+    let lines = place.lines(".safepoint/words/events.jsonl");
+    assert_eq!(lines.len(), 2);
     let ran = place.run(&["events", "--json"]);
-    assert_eq!((ran.code, ran.stdout), (Some(0), file));
+    assert_eq!((ran.code, ran.stdout), (Some(0), lines.join("\n") + "\n"));
 }
 
 #[test]
@@ -744,7 +749,7 @@ fn cleaning_asks_or_is_told() {
 // ---- dead items
 
 #[test]
-fn dead_items_are_shown_and_retried() {
+fn dead_items_are_shown_with_their_attempts() {
     let place = job_with_dead_items();
     shows!(place, place.run(&["list"]), @"
     exit 0
@@ -803,6 +808,11 @@ fn dead_items_are_shown_and_retried() {
     {"index":4,"key":"4","state":"done","item":"five","result":"five","exit_code":0,"duration_us":[N],"attempts":1}
     --- stderr
     "#);
+}
+
+#[test]
+fn dead_items_are_retried() {
+    let place = job_with_dead_items();
     shows!(place, place.run(&["retry", "words", "nowhere"]), @"
     exit 2
     --- stdout
@@ -1241,6 +1251,8 @@ fn the_commands_can_be_tried_without_running_them() {
 
 // ---- damage
 
+type Damage = fn(&mut Vec<u8>);
+
 #[test]
 fn a_damaged_database_is_never_a_fresh_start() {
     let run = &[
@@ -1253,12 +1265,11 @@ fn a_damaged_database_is_never_a_fresh_start() {
         "echo noise >&2; echo \"<$0>\"",
     ];
     let db = ".safepoint/words/job.db";
-    type Damage = fn(&mut Vec<u8>);
     let kinds: [(&str, Damage); 5] = [
         ("truncated", |bytes| bytes.truncate(bytes.len() / 2)),
         ("zeroed in the middle", |bytes| bytes[4096..].fill(0)),
         ("not a database", |bytes| {
-            *bytes = b"dear diary\n".repeat(1000)
+            *bytes = b"dear diary\n".repeat(1000);
         }),
         ("empty", Vec::clear),
         // `PRAGMA application_id`.

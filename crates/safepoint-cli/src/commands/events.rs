@@ -25,12 +25,11 @@ pub(crate) fn command(context: &Context, args: &EventsArgs) -> Result<Exit> {
             // The last line can be cut short by a power cut: it is not an event.
             return !is_whole || page.line(&safe_json(&text));
         }
-        match serde_json::from_slice::<Map<String, Value>>(line) {
-            Ok(event) => page.line(&sentence(&event)),
-            Err(_) => {
-                unreadable += 1;
-                true
-            }
+        if let Ok(event) = serde_json::from_slice::<Map<String, Value>>(line) {
+            page.line(&sentence(&event))
+        } else {
+            unreadable += 1;
+            true
         }
     })?;
     page.finish()?;

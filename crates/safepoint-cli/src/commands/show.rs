@@ -146,36 +146,32 @@ fn item(context: &Context, path: &JobPath, name: &str, page: &mut Page) -> Resul
         .entries
         .iter()
         .find(|entry| Some(entry.index) == index);
-    match found {
-        Some(row) => {
-            let attempts = view.attempts(row.index)?;
-            let stderr = stderr_of(path, &view, &row)?;
-            if context.is_json {
-                page.json(&with_schema(object(
-                    &row,
-                    entry,
-                    &attempts,
-                    stderr.as_deref(),
-                )));
-            } else {
-                print(page, &row, entry, &attempts, stderr.as_deref());
-            }
+    if let Some(row) = found {
+        let attempts = view.attempts(row.index)?;
+        let stderr = stderr_of(path, &view, &row)?;
+        if context.is_json {
+            page.json(&with_schema(object(
+                &row,
+                entry,
+                &attempts,
+                stderr.as_deref(),
+            )));
+        } else {
+            print(page, &row, entry, &attempts, stderr.as_deref());
         }
-        None => {
-            let index =
-                index.filter(|index| state.progress.total.is_none_or(|total| *index < total));
-            let Some(index) = index else {
-                return Err(unknown(&state, name));
-            };
-            if context.is_json {
-                page.json(&with_schema(
-                    json!({"index": index, "state": "pending", "in_progress": entry.map(entry_object), "attempts": 0}),
-                ));
-            } else {
-                page.line(&format!("item {index}"));
-                page.line("  state      pending");
-                print_entry(page, entry);
-            }
+    } else {
+        let index = index.filter(|index| state.progress.total.is_none_or(|total| *index < total));
+        let Some(index) = index else {
+            return Err(unknown(&state, name));
+        };
+        if context.is_json {
+            page.json(&with_schema(
+                json!({"index": index, "state": "pending", "in_progress": entry.map(entry_object), "attempts": 0}),
+            ));
+        } else {
+            page.line(&format!("item {index}"));
+            page.line("  state      pending");
+            print_entry(page, entry);
         }
     }
     Ok(())

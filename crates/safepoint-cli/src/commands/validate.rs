@@ -144,7 +144,7 @@ impl Checked {
         let mut checked = Self::default();
         match checked.database(&target.database) {
             Err(error) if error.kind() == ErrorKind::Corrupt => {
-                checked.in_database.push(error.chain())
+                checked.in_database.push(error.chain());
             }
             other => other?,
         }
