@@ -1358,7 +1358,7 @@ fn damage_is_told_with_a_way_out() {
     problem: `job.db` is damaged: SQLite cannot read it: file is not a database
     --- stderr
     error: job `words` is damaged: 1 problem found
-    hint: put a backup back; or copy what is readable with SQLite's own shell: `sqlite3 .safepoint/words/job.db .recover | sqlite3 recovered.db`; or begin anew with `safepoint run --fresh`, which keeps this state as `words.previous`
+    hint: put a backup back; or copy what is readable with SQLite's own shell: `sqlite3 .safepoint/words/job.db .recover | sqlite3 recovered.db` (or `.dump`, if it was built without that); or begin anew with `safepoint run --fresh`, which keeps this state as `words.previous`
     ");
     shows!(place, place.run(&["validate", "--json"]), @r#"
     exit 5
@@ -1366,7 +1366,7 @@ fn damage_is_told_with_a_way_out() {
     {"schema":1,"job":"words","path":".safepoint/words/job.db","whole":false,"items":null,"events":2,"problems":["`job.db` is damaged: SQLite cannot read it: file is not a database"]}
     --- stderr
     error: job `words` is damaged: 1 problem found
-    hint: put a backup back; or copy what is readable with SQLite's own shell: `sqlite3 .safepoint/words/job.db .recover | sqlite3 recovered.db`; or begin anew with `safepoint run --fresh`, which keeps this state as `words.previous`
+    hint: put a backup back; or copy what is readable with SQLite's own shell: `sqlite3 .safepoint/words/job.db .recover | sqlite3 recovered.db` (or `.dump`, if it was built without that); or begin anew with `safepoint run --fresh`, which keeps this state as `words.previous`
     "#);
 
     let mut newer = whole.clone();
@@ -1417,6 +1417,32 @@ fn damage_is_told_with_a_way_out() {
 }
 
 #[test]
+fn a_page_lost_in_the_middle_is_found_although_the_rest_can_be_read() {
+    let place = Place::new();
+    let lines: String = (0..40).map(|number| format!("{number:01000}\n")).collect();
+    place.write("long.txt", lines);
+    let ran = place.run(&["run", "long.txt", "-q", "--output", "none", "--", "echo"]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let db = ".safepoint/long/job.db";
+    let mut bytes = std::fs::read(place.file(db)).expect("it is there");
+    let page = bytes.len() / 4096 - 4;
+    bytes[page * 4096..(page + 1) * 4096].fill(0);
+    place.write(db, &bytes);
+    let ran = place.run(&["validate"]);
+    assert!(
+        ran.code == Some(5)
+            && ran.stdout.starts_with("problem: ")
+            && ran.stderr.contains(".recover"),
+        "{ran:?}"
+    );
+    let ran = place.run(&["results"]);
+    assert!(
+        ran.code == Some(5) && ran.stdout.lines().count() > 10,
+        "{ran:?}"
+    );
+}
+
+#[test]
 fn a_path_can_be_validated_and_events_are_checked() {
     let place = done_job();
     shows!(place, place.run(&["validate", ".safepoint/words"]), @"
@@ -1438,7 +1464,7 @@ fn a_path_can_be_validated_and_events_are_checked() {
     problem: `job.db` is damaged: SQLite cannot read it: file is not a database
     --- stderr
     error: `words.txt` is damaged: 1 problem found
-    hint: put a backup back; or copy what is readable with SQLite's own shell: `sqlite3 words.txt .recover | sqlite3 recovered.db`
+    hint: put a backup back; or copy what is readable with SQLite's own shell: `sqlite3 words.txt .recover | sqlite3 recovered.db` (or `.dump`, if it was built without that)
     ");
     let events =
         std::fs::read_to_string(place.file(".safepoint/words/events.jsonl")).expect("it is there");

@@ -124,7 +124,7 @@ impl Target {
             return format!("put a backup back{fresh}");
         }
         format!(
-            "put a backup back; or copy what is readable with SQLite's own shell: `sqlite3 {path} .recover | sqlite3 recovered.db`{fresh}"
+            "put a backup back; or copy what is readable with SQLite's own shell: `sqlite3 {path} .recover | sqlite3 recovered.db` (or `.dump`, if it was built without that){fresh}"
         )
     }
 }
