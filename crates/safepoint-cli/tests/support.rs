@@ -82,6 +82,10 @@ impl Place {
 }
 
 impl Ran {
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "an output becomes what was seen of it"
+    )]
     pub(crate) fn of(output: Output) -> Self {
         use std::os::unix::process::ExitStatusExt;
         Self {

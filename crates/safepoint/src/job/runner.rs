@@ -29,7 +29,7 @@ use super::report::{Outcome, Report};
 use super::sink::{ResultSink, Sink};
 use super::template::Template;
 use crate::clock::wall_ms;
-use crate::disk::{self, FilesystemKind, InputFile, Reserve, StateDir, open_input};
+use crate::disk::{self, FilesystemKind, InputFile, Reserve, StateDir};
 use crate::error::{Error, ErrorKind, Result};
 use crate::process::{
     CONTROL_FD, become_subreaper, end_descendants, end_left_behind, find_program, open_null,
@@ -429,13 +429,8 @@ fn check(definition: &Definition, options: &Options) -> Result<()> {
                 .with_hint("say how all of them are to be read with `--format`"),
         );
     }
-    for input in definition
-        .inputs
-        .iter()
-        .filter(|input| input.as_os_str() != "-")
-    {
-        open_input(input)?;
-    }
+    // It is made again when the job is ours; here it only looks at the inputs.
+    Feed::new(definition, None)?;
     Ok(())
 }
 
