@@ -2,5 +2,6 @@
 //! xtask` runs.
 
 pub mod planted;
+pub mod reference;
 pub mod tidy;
 pub mod torture;

@@ -81,7 +81,8 @@ pub fn planted(root: &Path, filter: &str, say: &mut dyn FnMut(&str)) -> io::Resu
     let tree = place.join("tree");
     let mut bugs = bugs(root)?;
     bugs.retain(|bug| bug.patch.to_string_lossy().contains(filter));
-    copy(root, &tree)?;
+    let sources = Sources::read(root)?;
+    sources.write_to(&tree)?;
     for check in bugs.iter().map(|bug| &bug.check).collect::<BTreeSet<_>>() {
         say(&format!("nothing planted: {check}"));
         if !passes(&tree, &place, check)? {
@@ -95,7 +96,7 @@ pub fn planted(root: &Path, filter: &str, say: &mut dyn FnMut(&str)) -> io::Resu
     };
     for bug in &bugs {
         say(&format!("{}: {}", bug.what, bug.check));
-        copy(root, &tree)?;
+        sources.write_to(&tree)?;
         apply(&tree, &place, &bug.patch)?;
         let caught = !passes(&tree, &place, &bug.check)?;
         verdict.all_caught &= caught;
@@ -103,35 +104,43 @@ pub fn planted(root: &Path, filter: &str, say: &mut dyn FnMut(&str)) -> io::Resu
         // Writing to a string cannot fail.
         let _ = writeln!(verdict.table, "| {} | `{}` | {word} |", bug.what, bug.check);
     }
-    copy(root, &tree)?;
+    sources.write_to(&tree)?;
     Ok(verdict)
 }
 
-/// What git knows, or would add. Files that are the same keep their time, so that they are not built again.
-fn copy(root: &Path, tree: &Path) -> io::Result<()> {
-    let listed = Command::new("git")
-        .args([
-            "ls-files",
-            "-z",
-            "--cached",
-            "--others",
-            "--exclude-standard",
-        ])
-        .current_dir(root)
-        .output()?;
-    for name in String::from_utf8_lossy(&listed.stdout).split_terminator('\0') {
-        let (from, to) = (root.join(name), tree.join(name));
+/// The sources as they were at the beginning, whatever is done to them meanwhile.
+struct Sources(Vec<(String, Vec<u8>)>);
+
+impl Sources {
+    /// What git knows, or would add.
+    fn read(root: &Path) -> io::Result<Self> {
+        let listed = Command::new("git")
+            .args(["ls-files", "-z", "--cached", "--others"])
+            .arg("--exclude-standard")
+            .current_dir(root)
+            .output()?;
+        let names = String::from_utf8_lossy(&listed.stdout).into_owned();
         // A file that was deleted and is not yet committed is listed as well.
-        let Ok(bytes) = fs::read(&from) else { continue };
-        if fs::read(&to).is_ok_and(|old| old == bytes) {
-            continue;
-        }
-        if let Some(parent) = to.parent() {
-            fs::create_dir_all(parent)?;
-        }
-        fs::write(&to, bytes)?;
+        let read = |name: &str| Some((name.to_owned(), fs::read(root.join(name)).ok()?));
+        Ok(Self(
+            names.split_terminator('\0').filter_map(read).collect(),
+        ))
     }
-    Ok(())
+
+    /// Files that are the same keep their time, so that they are not built again.
+    fn write_to(&self, tree: &Path) -> io::Result<()> {
+        for (name, bytes) in &self.0 {
+            let to = tree.join(name);
+            if fs::read(&to).is_ok_and(|old| old == *bytes) {
+                continue;
+            }
+            if let Some(parent) = to.parent() {
+                fs::create_dir_all(parent)?;
+            }
+            fs::write(&to, bytes)?;
+        }
+        Ok(())
+    }
 }
 
 fn apply(tree: &Path, place: &Path, patch: &Path) -> io::Result<()> {

@@ -200,6 +200,10 @@ pub(crate) struct ManArgs {
 /// Stop it with Ctrl-C, SIGTERM, a limit or even `kill -9`, and start it again with the same command line: it goes on where it was.
 /// In arguments, `{}` is the item, `{index}` and `{key}` its index and key, `{.field}` a field of a JSON or CSV item. They are never
 /// read by a shell. Without any of them the item becomes the last argument.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a flag of its own on the command line"
+)]
 #[derive(Debug, Clone, Args)]
 #[command(
     after_help = "Examples:\n  safepoint run files.txt -- sha256sum {}\n  safepoint run -j 8 urls.csv --key id -- fetch --to out/{key}.json {.url}\n  seq 100 | safepoint run - --name numbers --worker -- python3 work.py"
@@ -314,7 +318,7 @@ pub(crate) struct RunArgs {
         help_heading = "Stopping"
     )]
     pub(crate) limit: Option<u64>,
-    /// How long items in progress may finish after a stop request [default: $SHUTDOWN_TIMEOUT seconds, else 25s]
+    /// How long items in progress may finish after a stop request [default: $`SHUTDOWN_TIMEOUT` seconds, else 25s]
     #[arg(long, env = "SAFEPOINT_GRACE", value_name = "TIME", value_parser = parse_duration, help_heading = "Stopping")]
     pub(crate) grace: Option<Duration>,
     /// From SIGTERM to SIGKILL for a command that is to end [default: 2s]

@@ -69,7 +69,7 @@ fn dispatch(cli: Cli) -> Exit {
     match done {
         Ok(exit) => exit,
         Err(error) => {
-            context.say_error(&error);
+            context::say_error(&error);
             Exit::Code(exit::of_kind(error.kind()))
         }
     }

@@ -183,7 +183,7 @@ fn read(directory: &Path) -> Result<RunSettings> {
     };
     let file: File = toml::from_str(&text).map_err(|error| {
         Error::invalid(format!("`{FILE}` is not as it must be"))
-            .with_source(error)
+            .with_source(std::io::Error::other(error.to_string().trim_end().to_owned()))
             .with_hint("settings stand in a table [run] and have the names of the flags, for example `slots = 8`")
     })?;
     Ok(file.run)

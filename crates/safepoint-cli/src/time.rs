@@ -71,12 +71,18 @@ pub(crate) fn since(then_ms: i64) -> Duration {
     Duration::from_millis(u64::try_from(passed).unwrap_or(0))
 }
 
+/// A count of things: `1 item`, `12,345 items`.
+pub(crate) fn show_number_of(count: u64, thing: &str) -> String {
+    let ending = if count == 1 { "" } else { "s" };
+    format!("{} {thing}{ending}", show_count(count))
+}
+
 /// A count with thousands apart: `12,345`.
 pub(crate) fn show_count(count: u64) -> String {
     let digits = count.to_string();
     let mut shown = String::with_capacity(digits.len() + digits.len() / 3);
     for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place) % 3 == 0 {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
             shown.push(',');
         }
         shown.push(digit);

@@ -1,9 +1,11 @@
 //! A directory of one's own, and the command run in it.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Output, Stdio};
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -68,6 +70,7 @@ impl Place {
             .args(arguments)
             .current_dir(self.path())
             .env("NO_COLOR", "1")
+            .env("PATH", &*SEARCH_PATH)
             .stdin(Stdio::null());
         command
     }
@@ -79,6 +82,10 @@ impl Place {
 }
 
 impl Ran {
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "an output becomes what was seen of it"
+    )]
     pub(crate) fn of(output: Output) -> Self {
         use std::os::unix::process::ExitStatusExt;
         Self {
@@ -89,6 +96,23 @@ impl Ran {
         }
     }
 }
+
+/// `PATH` with the folder of the real Python first: a wrapper such as pyenv's would make each worker slow to start.
+static SEARCH_PATH: LazyLock<OsString> = LazyLock::new(|| {
+    let path = std::env::vars_os().find(|(name, _)| name == "PATH");
+    let path = path.map(|(_, value)| value).unwrap_or_default();
+    let asked = Command::new("python3")
+        .args(["-c", "import sys; print(sys.executable)"])
+        .output();
+    let found = String::from_utf8(asked.map(|asked| asked.stdout).unwrap_or_default());
+    let Some(folder) = Path::new(found.unwrap_or_default().trim())
+        .parent()
+        .map(Path::to_path_buf)
+    else {
+        return path;
+    };
+    std::env::join_paths([folder].into_iter().chain(std::env::split_paths(&path))).unwrap_or(path)
+});
 
 /// How long a test waits for something that happens at once on an idle machine.
 const PATIENCE: Duration = Duration::from_secs(30);

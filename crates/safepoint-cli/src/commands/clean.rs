@@ -12,7 +12,7 @@ use crate::context::Context;
 use crate::exit::{self, Exit};
 use crate::page::{Page, with_schema};
 use crate::render::show_bytes;
-use crate::time::show_count;
+use crate::time::show_number_of;
 
 /// Runs `safepoint clean`.
 pub(crate) fn command(context: &Context, args: &CleanArgs) -> Result<Exit> {
@@ -92,16 +92,13 @@ impl Holds {
     fn text(&self) -> String {
         let mut text = match self.results {
             None => "state that cannot be read".to_owned(),
-            Some(1) => "1 result".to_owned(),
-            Some(results) => format!("{} results", show_count(results)),
+            Some(results) => show_number_of(results, "result"),
         };
-        match self.published {
-            0 => {}
-            1 => text.push_str(", the published files of 1 item"),
-            items => text.push_str(&format!(
-                ", the published files of {} items",
-                show_count(items)
-            )),
+        if self.published > 0 {
+            text.push_str(&format!(
+                ", the published files of {}",
+                show_number_of(self.published, "item")
+            ));
         }
         text.push_str(&format!(", {}", show_bytes(self.bytes)));
         text

@@ -11,6 +11,7 @@ use crate::context::Context;
 use crate::exit::{self, Exit};
 use crate::page::Page;
 use crate::render::{safe, safe_json};
+use crate::time::show_number_of;
 
 /// Runs `safepoint events`.
 pub(crate) fn command(context: &Context, args: &EventsArgs) -> Result<Exit> {
@@ -24,18 +25,18 @@ pub(crate) fn command(context: &Context, args: &EventsArgs) -> Result<Exit> {
             // The last line can be cut short by a power cut: it is not an event.
             return !is_whole || page.line(&safe_json(&text));
         }
-        match serde_json::from_slice::<Map<String, Value>>(line) {
-            Ok(event) => page.line(&sentence(&event)),
-            Err(_) => {
-                unreadable += 1;
-                true
-            }
+        if let Ok(event) = serde_json::from_slice::<Map<String, Value>>(line) {
+            page.line(&sentence(&event))
+        } else {
+            unreadable += 1;
+            true
         }
     })?;
     page.finish()?;
     if unreadable > 0 {
         context.say(&format!(
-            "warning: left out {unreadable} lines of `{}` that are no events",
+            "warning: left out {} of `{}` that cannot be read as events",
+            show_number_of(unreadable, "line"),
             path.events().display()
         ));
     }

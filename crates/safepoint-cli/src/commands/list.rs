@@ -95,10 +95,10 @@ fn table(page: &mut Page, states: &[(&Listed, Result<Status>)]) {
         .iter()
         .zip(std::iter::once(None).chain(states.iter().map(|(_, state)| state.as_ref().err())))
     {
-        let [name, status, done, dead, runs, changed] = row;
-        let [names, statuses, dones, deads, run_counts, _] = widths;
+        let [name, word, done, dead, runs, changed] = row;
+        let [w_name, w_status, w_done, w_dead, w_runs, _] = widths;
         page.line(&format!(
-            "{name:names$}  {status:statuses$}  {done:>dones$}  {dead:>deads$}  {runs:>run_counts$}  {changed}"
+            "{name:w_name$}  {word:w_status$}  {done:>w_done$}  {dead:>w_dead$}  {runs:>w_runs$}  {changed}"
         ));
         if let Some(error) = error {
             page.quote("  error: ", &error.chain());

@@ -16,7 +16,7 @@ use crate::context::Context;
 use crate::exit::{self, Exit};
 use crate::page::{Page, with_schema};
 use crate::render::{safe, shorten};
-use crate::time::{show_count, show_duration};
+use crate::time::{show_count, show_duration, show_number_of};
 
 /// How many items are listed at most.
 const LISTED: u64 = 50;
@@ -91,10 +91,10 @@ fn overview(context: &Context, path: &JobPath, page: &mut Page) -> Result<()> {
             _ => String::new(),
         };
         page.line(&format!(
-            "  {} {}, {} attempts{again}: {}",
+            "  {} {}, {}{again}: {}",
             row.state.name(),
             named(row),
-            row.attempts,
+            show_number_of(u64::from(row.attempts), "attempt"),
             shorten(row.error.as_deref().unwrap_or("no error was kept"), 200)
         ));
     }
@@ -146,36 +146,32 @@ fn item(context: &Context, path: &JobPath, name: &str, page: &mut Page) -> Resul
         .entries
         .iter()
         .find(|entry| Some(entry.index) == index);
-    match found {
-        Some(row) => {
-            let attempts = view.attempts(row.index)?;
-            let stderr = stderr_of(path, &view, &row)?;
-            if context.is_json {
-                page.json(&with_schema(object(
-                    &row,
-                    entry,
-                    &attempts,
-                    stderr.as_deref(),
-                )));
-            } else {
-                print(page, &row, entry, &attempts, stderr.as_deref());
-            }
+    if let Some(row) = found {
+        let attempts = view.attempts(row.index)?;
+        let stderr = stderr_of(path, &view, &row)?;
+        if context.is_json {
+            page.json(&with_schema(object(
+                &row,
+                entry,
+                &attempts,
+                stderr.as_deref(),
+            )));
+        } else {
+            print(page, &row, entry, &attempts, stderr.as_deref());
         }
-        None => {
-            let index =
-                index.filter(|index| state.progress.total.is_none_or(|total| *index < total));
-            let Some(index) = index else {
-                return Err(unknown(&state, name));
-            };
-            if context.is_json {
-                page.json(&with_schema(
-                    json!({"index": index, "state": "pending", "in_progress": entry.map(entry_object), "attempts": 0}),
-                ));
-            } else {
-                page.line(&format!("item {index}"));
-                page.line("  state      pending");
-                print_entry(page, entry);
-            }
+    } else {
+        let index = index.filter(|index| state.progress.total.is_none_or(|total| *index < total));
+        let Some(index) = index else {
+            return Err(unknown(&state, name));
+        };
+        if context.is_json {
+            page.json(&with_schema(
+                json!({"index": index, "state": "pending", "in_progress": entry.map(entry_object), "attempts": 0}),
+            ));
+        } else {
+            page.line(&format!("item {index}"));
+            page.line("  state      pending");
+            print_entry(page, entry);
         }
     }
     Ok(())

@@ -12,7 +12,7 @@ use crate::context::Context;
 use crate::exit::{self, Exit};
 use crate::page::{Page, with_schema};
 use crate::render::safe;
-use crate::time::{show_count, show_duration, since};
+use crate::time::{show_count, show_duration, show_number_of, since};
 
 /// How often `--watch` looks.
 const LOOK: Duration = Duration::from_secs(1);
@@ -352,8 +352,8 @@ fn lines(state: &Status, speed: Option<Speed>) -> Vec<String> {
         }
         if let Some(done) = run.done_after {
             line.push_str(&format!(
-                ", {} items done",
-                show_count(done.saturating_sub(run.done_before))
+                ", {} done",
+                show_number_of(done.saturating_sub(run.done_before), "item")
             ));
         }
         lines.push(line);

@@ -1,5 +1,6 @@
 //! `safepoint validate`: whether the state of a job is whole, and the way out if it is not.
 
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use safepoint::queue::{JOB_DB, View};
@@ -11,7 +12,7 @@ use crate::commands::events::each_line;
 use crate::context::Context;
 use crate::exit::{self, Exit};
 use crate::page::{Page, with_schema};
-use crate::time::show_count;
+use crate::time::show_number_of;
 
 /// How many bad lines of `events.jsonl` are named.
 const NAMED: usize = 20;
@@ -37,10 +38,10 @@ pub(crate) fn command(context: &Context, args: &ValidateArgs) -> Result<Exit> {
         })));
     } else if problems.is_empty() {
         page.line(&format!(
-            "{} is whole: {} items, {} events",
+            "{} is whole: {}, {}",
             target.text(),
-            show_count(checked.items.unwrap_or(0)),
-            show_count(checked.events)
+            show_number_of(checked.items.unwrap_or(0), "item"),
+            show_number_of(checked.events, "event")
         ));
     } else {
         for problem in &problems {
@@ -56,18 +57,10 @@ pub(crate) fn command(context: &Context, args: &ValidateArgs) -> Result<Exit> {
         format!(
             "{} is damaged: {} found",
             target.text(),
-            plural(problems.len())
+            show_number_of(problems.len() as u64, "problem")
         ),
     );
     Err(damaged.with_hint(target.way_out(!checked.in_database.is_empty())))
-}
-
-fn plural(problems: usize) -> String {
-    if problems == 1 {
-        "1 problem".to_owned()
-    } else {
-        format!("{problems} problems")
-    }
 }
 
 /// What is to be checked.
@@ -120,15 +113,18 @@ impl Target {
             return "only `events.jsonl` is damaged, which no run depends on: move it away"
                 .to_owned();
         }
-        let path = self.database.display();
+        let path = safepoint::job::quote(self.database.as_os_str().as_bytes());
         let fresh = match &self.name {
             Some(name) => format!(
                 "; or begin anew with `safepoint run --fresh`, which keeps this state as `{name}.previous`"
             ),
             None => String::new(),
         };
+        if !self.database.exists() {
+            return format!("put a backup back{fresh}");
+        }
         format!(
-            "put a backup back; or copy what is readable with SQLite's own shell: `sqlite3 '{path}' .recover | sqlite3 recovered.db`{fresh}"
+            "put a backup back; or copy what is readable with SQLite's own shell: `sqlite3 {path} .recover | sqlite3 recovered.db` (or `.dump`, if it was built without that){fresh}"
         )
     }
 }
@@ -148,7 +144,7 @@ impl Checked {
         let mut checked = Self::default();
         match checked.database(&target.database) {
             Err(error) if error.kind() == ErrorKind::Corrupt => {
-                checked.in_database.push(error.chain())
+                checked.in_database.push(error.chain());
             }
             other => other?,
         }

@@ -175,22 +175,23 @@ impl Drawing {
         loop {
             match receiver.recv_timeout(period) {
                 Ok(Message::Notice(notice)) => self.notice(&notice),
-                Ok(Message::Hide(hidden, done)) => match &self.bar {
-                    Some(bar) => bar.suspend(|| {
-                        let _ = hidden.send(());
-                        let _ = done.recv();
-                    }),
-                    None => {
+                Ok(Message::Hide(hidden, done)) => {
+                    if let Some(bar) = &self.bar {
+                        bar.suspend(|| {
+                            let _ = hidden.send(());
+                            let _ = done.recv();
+                        });
+                    } else {
                         let _ = hidden.send(());
                         let _ = done.recv();
                     }
-                },
+                }
                 Ok(Message::End) | Err(RecvTimeoutError::Disconnected) => break,
-                Err(RecvTimeoutError::Timeout) => match self.kind {
-                    ProgressKind::Bar => {}
-                    ProgressKind::Counter => self.say(&self.counter()),
-                    _ => {}
-                },
+                Err(RecvTimeoutError::Timeout) => {
+                    if self.kind == ProgressKind::Counter {
+                        self.say(&self.counter());
+                    }
+                }
             }
             self.draw();
         }

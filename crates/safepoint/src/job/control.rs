@@ -87,7 +87,11 @@ impl Control {
         {}
         let bytes = self.dir.read(STOP, 4096).ok()??;
         self.dir.remove(STOP).ok()?;
-        let file: StopFile = serde_json::from_slice(&bytes).ok()?;
+        // Whoever put something there that cannot be read plainly wanted a stop.
+        let file = serde_json::from_slice(&bytes).unwrap_or_else(|_| StopFile {
+            mode: Mode::Graceful.name().to_owned(),
+            message: "safepoint stop".to_owned(),
+        });
         Some(if file.mode == Mode::Immediate.name() {
             StopRequest::immediate(Source::User, file.message)
         } else {

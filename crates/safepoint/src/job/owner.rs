@@ -86,20 +86,25 @@ impl Ownership {
                 LockAttempt::Held(bytes) => Owner::parse(&bytes),
             };
             if owner.is_alive() || clock.now() >= give_up_at {
-                return Err(Error::new(
-                    ErrorKind::Busy,
-                    format!(
-                        "job `{}` is owned by process {} on `{}` since {}",
-                        path.name, owner.pid, owner.host, owner.since
-                    ),
-                )
-                .with_hint(format!(
-                    "wait for it, or stop it with `safepoint stop {}`",
-                    path.name
-                )));
+                return Err(Self::refusal(path, &owner));
             }
             std::thread::sleep(Duration::from_millis(1));
         }
+    }
+
+    /// The error for a job that has a live owner.
+    pub(super) fn refusal(path: &JobPath, owner: &Owner) -> Error {
+        Error::new(
+            ErrorKind::Busy,
+            format!(
+                "job `{}` is owned by process {} on `{}` since {}",
+                path.name, owner.pid, owner.host, owner.since
+            ),
+        )
+        .with_hint(format!(
+            "wait for it, or stop it with `safepoint stop {}`",
+            path.name
+        ))
     }
 
     pub(super) fn owner(&self) -> &Owner {

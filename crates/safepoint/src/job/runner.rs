@@ -29,12 +29,14 @@ use super::report::{Outcome, Report};
 use super::sink::{ResultSink, Sink};
 use super::template::Template;
 use crate::clock::wall_ms;
-use crate::disk::{self, FilesystemKind, InputFile, Reserve, StateDir, open_input};
+use crate::disk::{self, FilesystemKind, InputFile, Reserve, StateDir};
 use crate::error::{Error, ErrorKind, Result};
 use crate::process::{
     CONTROL_FD, become_subreaper, end_descendants, end_left_behind, find_program, open_null,
 };
-use crate::queue::{Database, JOB_DB, JobRow, Locking, Progress, RunRow, Store, StoreOptions};
+use crate::queue::{
+    Chunk, Database, JOB_DB, JobRow, Locking, Progress, RunRow, Store, StoreOptions,
+};
 use crate::shutdown::{Phase, ShutdownToken};
 
 /// Names that an attempt gets from us, so that an outer job's are not passed on.
@@ -431,13 +433,8 @@ fn check(definition: &Definition, options: &Options) -> Result<()> {
                 .with_hint("say how all of them are to be read with `--format`"),
         );
     }
-    for input in definition
-        .inputs
-        .iter()
-        .filter(|input| input.as_os_str() != "-")
-    {
-        open_input(input)?;
-    }
+    // It is made again when the job is ours; here it only looks at the inputs.
+    Feed::new(definition, None)?;
     Ok(())
 }
 
@@ -500,7 +497,24 @@ fn start_spool(
         .sources()?
         .iter()
         .any(|source| source.path == "-" && source.complete);
-    let spool = Spool::start(InputFile::spool(&opened.dir.file(layout::SPOOL))?, complete)?;
+    let place = definition
+        .inputs
+        .iter()
+        .position(|input| input.as_os_str() == "-");
+    let is_its = |chunk: &&Chunk| Some(chunk.source as usize) == place;
+    let chunks = opened.database.chunks()?;
+    // The last chunk begins at a byte that was there.
+    let read = chunks
+        .iter()
+        .filter(is_its)
+        .map(|chunk| chunk.offset + 1)
+        .max()
+        .unwrap_or(0);
+    let spool = Spool::start(
+        InputFile::spool(&opened.dir.file(layout::SPOOL))?,
+        complete,
+        read,
+    )?;
     spool.wait_verified(|| {
         if let Some(request) = opened.control.take() {
             token.request(request);

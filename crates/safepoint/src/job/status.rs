@@ -55,7 +55,10 @@ pub fn view(path: &JobPath) -> Result<View> {
     if !dir.has(JOB_DB) {
         return Err(gone(path));
     }
-    View::open(&dir.file(JOB_DB))
+    View::open(&dir.file(JOB_DB)).map_err(|error| match (error.kind(), current_owner(path)) {
+        (ErrorKind::Busy, Ok(Some(owner))) => Ownership::refusal(path, &owner),
+        _ => error,
+    })
 }
 
 /// The error for a job with traces of a run and without its database.

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, PosixSpawnFlags, posix_spawn};
 use nix::sys::signal::{SigSet, Signal as NixSignal};
 use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid,
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, getpgid, pidfd_open, pidfd_send_signal, waitid,
 };
 
 use super::group::signal_group;
@@ -162,8 +162,12 @@ impl Child {
     /// Sends a signal to it and its group.
     pub fn signal(&self, signal: Signal) {
         signal_group(self.pid, signal);
-        // The child may have left its group; it is ours all the same. An error means that it is gone.
-        let _ = pidfd_send_signal(&self.pidfd, signal);
+        // The child may have left its group; it is ours all the same. But none must get a signal twice: many programs take a
+        // second SIGTERM for impatience. As long as the child is unreaped its number is its own.
+        if getpgid(Some(self.pid)) != Ok(self.pid) {
+            // An error means that it is gone.
+            let _ = pidfd_send_signal(&self.pidfd, signal);
+        }
     }
 
     /// Reaps it if it has ended, after ending whatever it left in its group. `None` while it runs.

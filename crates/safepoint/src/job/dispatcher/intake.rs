@@ -20,6 +20,8 @@ pub(in crate::job) struct Intake {
     fresh: VecDeque<InputItem>,
     /// Items that came back uncounted.
     returned: VecDeque<Work>,
+    /// Items that came back uncounted, to be begun again after all others that are at hand.
+    last: VecDeque<Work>,
     /// Items that have a row and are due.
     due: VecDeque<Work>,
     /// When the next row is due, in milliseconds since 1970 UTC, as far as it is known.
@@ -40,6 +42,7 @@ impl Intake {
             reader,
             fresh: VecDeque::new(),
             returned: VecDeque::new(),
+            last: VecDeque::new(),
             due: VecDeque::new(),
             next_due_ms: Some(0),
             crashed,
@@ -74,7 +77,10 @@ impl Intake {
                 }
             }
             let Some(batch) = self.reader.take() else {
-                return self.failure.take().map_or(Ok(None), Err);
+                return match self.failure.take() {
+                    Some(failure) => Err(failure),
+                    None => Ok(self.last.pop_front()),
+                };
             };
             self.accept(batch, ledger, store, observer)?;
         }
@@ -98,7 +104,7 @@ impl Intake {
         let more = if self.reading_ended {
             !self.is_empty()
         } else {
-            !self.fresh.is_empty() || self.reader.waits_for_others()
+            !self.fresh.is_empty() || !self.last.is_empty() || self.reader.waits_for_others()
         };
         Ok(more)
     }
@@ -106,6 +112,11 @@ impl Intake {
     /// Puts back an item that is to be begun again, uncounted.
     pub(super) fn put_back(&mut self, work: Work) {
         self.returned.push_back(work);
+    }
+
+    /// Puts back an item that is to be begun again, uncounted, when others had their turn.
+    pub(super) fn put_back_last(&mut self, work: Work) {
+        self.last.push_back(work);
     }
 
     /// These changes are durable.
@@ -140,6 +151,7 @@ impl Intake {
         self.reading_ended
             && self.fresh.is_empty()
             && self.returned.is_empty()
+            && self.last.is_empty()
             && self.due.is_empty()
             && self.next_due_ms.is_none()
             && self.failure.is_none()

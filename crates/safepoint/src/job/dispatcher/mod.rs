@@ -167,6 +167,8 @@ pub(super) struct Dispatcher<'a> {
     slots: Vec<Slot>,
     logs: Vec<RotatingLog>,
     controls: Vec<command::ControlPipe>,
+    /// Slots whose note of what is in progress names an attempt that has ended.
+    stale_lanes: Vec<bool>,
     buffer: Vec<u8>,
     tally: Tally,
     started: Moment,
@@ -179,6 +181,8 @@ pub(super) struct Dispatcher<'a> {
     held: Vec<Held>,
     lingering: Vec<Pid>,
     startup_deaths: u32,
+    /// Whether a worker has answered anything in this run.
+    any_answer: bool,
     announced: Phase,
     announced_requests: usize,
     terminating: bool,
@@ -232,6 +236,7 @@ impl<'a> Dispatcher<'a> {
             slots: (0..slots).map(|_| Slot::Idle).collect(),
             logs,
             controls,
+            stale_lanes: vec![false; slots],
             buffer: vec![0; 64 * 1024],
             tally: Tally::default(),
             started,
@@ -242,6 +247,7 @@ impl<'a> Dispatcher<'a> {
             held: Vec::new(),
             lingering: Vec::new(),
             startup_deaths: 0,
+            any_answer: false,
             announced: Phase::Running,
             announced_requests: 0,
             terminating: false,
@@ -254,13 +260,18 @@ impl<'a> Dispatcher<'a> {
 
     /// Works until all is done or a stop was carried out. An error leaves no child behind; what was acknowledged is durable.
     pub(super) fn run(mut self) -> (Result<Tally>, Sink) {
-        let worked = self.work().map_err(|error| self.cause_of(error));
-        if worked.is_ok() {
-            self.parts.ledger.finish(&self.parts.store);
-        } else {
-            self.end_children_now();
-            // What was committed meanwhile is told. The cause of the end is known already.
-            let _ = self.take_commits();
+        let mut worked = self.work();
+        match &worked {
+            Ok(()) => self.parts.ledger.finish(&self.parts.store),
+            Err(error) => {
+                self.end_children_now();
+                // What was committed meanwhile is told; and that the store is closed has a cause, which is what people need to know.
+                if let Err(cause) = self.take_commits()
+                    && error.kind() == ErrorKind::Closed
+                {
+                    worked = Err(cause);
+                }
+            }
         }
         self.update_gauge();
         let tally = Tally {
@@ -270,19 +281,6 @@ impl<'a> Dispatcher<'a> {
         (worked.map(|()| tally), self.parts.sink)
     }
 
-    /// Why the store was closed, when that is what an error only says.
-    fn cause_of(&self, error: Error) -> Error {
-        if error.kind() != ErrorKind::Closed {
-            return error;
-        }
-        let mut commits = self
-            .parts
-            .commits
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        commits.failure.take().unwrap_or(error)
-    }
-
     fn work(&mut self) -> Result<()> {
         let mut events = Vec::with_capacity(256);
         loop {
@@ -290,12 +288,13 @@ impl<'a> Dispatcher<'a> {
             self.look_at_limits();
             self.look_at_stop()?;
             self.look_at_requests()?;
-            self.settle_held()?;
+            self.settle_held();
             self.enforce_time_limits();
             if self.may_begin() {
                 self.fill()?;
                 self.look_at_item_limit()?;
             }
+            self.clear_stale_lanes()?;
             self.flush_workers();
             self.parts.ledger.submit(&self.parts.store);
             self.update_gauge();
@@ -532,7 +531,7 @@ impl<'a> Dispatcher<'a> {
     }
 
     /// Decides about attempts that a signal ended, once the time in which a stop could have arrived is over.
-    fn settle_held(&mut self) -> Result<()> {
+    fn settle_held(&mut self) {
         let now = self.now();
         let stopping = self.parts.token.is_stopping();
         let (ripe, held) = std::mem::take(&mut self.held)
@@ -543,10 +542,9 @@ impl<'a> Dispatcher<'a> {
             if stopping {
                 self.give_up(held.ended.work);
             } else {
-                self.fail_command(held.ended)?;
+                self.fail_command(held.ended);
             }
         }
-        Ok(())
     }
 
     fn enforce_time_limits(&mut self) {

@@ -62,7 +62,9 @@ pub(super) struct WorkerSlot {
     lanes_changed: bool,
     ending: Option<(Ending, Option<Moment>)>,
     closed_at: Option<Moment>,
-    /// When it closed one of its pipes although it lives, and which.
+    /// When it closed its input, having read all that was written. It may still answer, but gets nothing more.
+    deaf_since: Option<Moment>,
+    /// When it closed a pipe although it lives and something was to go through, and which.
     hung_up: Option<(Moment, &'static str)>,
 }
 
@@ -128,9 +130,10 @@ impl WorkerSlot {
         }
     }
 
-    /// Since when it has nothing to do, if it was told that nothing more comes.
+    /// Since when it has nothing to do, if it was told that nothing more comes, or does not listen.
     fn idle_since(&self) -> Option<Moment> {
         self.closed_at
+            .or(self.deaf_since)
             .filter(|_| self.lanes.is_empty())
             .map(|closed_at| closed_at.max(self.head_since))
     }
@@ -310,6 +313,7 @@ impl Dispatcher<'_> {
             lanes_changed: false,
             ending: None,
             closed_at: None,
+            deaf_since: None,
             hung_up: None,
         })
     }
@@ -384,6 +388,11 @@ impl Dispatcher<'_> {
             self.read_worker_stderr(slot, &mut worker, 4);
         } else if part == Part::Stdin as u64 {
             let was_waiting = worker.is_waiting_to_write;
+            if worker.out.is_empty() {
+                // Nothing was to be written, so this can only say that nobody reads any more; it would be said again and again.
+                worker.stdin = None;
+                worker.deaf_since = Some(self.now());
+            }
             worker.write_out(self.now());
             if worker.closed_at.is_some() && worker.out.is_empty() {
                 worker.stdin = None;
@@ -500,6 +509,7 @@ impl Dispatcher<'_> {
         worker.answered += 1;
         worker.head_since = self.now();
         self.startup_deaths = 0;
+        self.any_answer = true;
         let retry_after = answer.retry_after();
         if let Some(error) = answer.error {
             let again = match (answer.retry, retry_after) {
@@ -558,23 +568,40 @@ impl Dispatcher<'_> {
             }
             return Ok(());
         }
-        if worker.answered == 0 && why.is_none() && worker.closed_at.is_none() {
-            self.startup_deaths += 1;
+        if worker.answered == 0
+            && worker.closed_at.is_none()
+            && !matches!(why, Some(Ending::TimedOut))
+        {
+            // Where workers do work, one that died of an item that had failed before tells nothing new.
+            if !self.any_answer || worker.lanes.iter().all(|lane| lane.work.attempts == 0) {
+                self.startup_deaths += 1;
+            }
+            let how = match &why {
+                Some(Ending::Fault(fault)) => fault.clone(),
+                _ => format!("ended ({})", exit.describe()),
+            };
+            if !self.any_answer {
+                // No worker has ever worked, so that this one did not says nothing about its items.
+                for lane in worker.lanes {
+                    self.uncount_begun();
+                    self.parts.intake.put_back_last(Work {
+                        alone: true,
+                        ..lane.work
+                    });
+                }
+                if self.startup_deaths >= STARTUP_DEATHS {
+                    return Err(self.no_worker_works(&how, &worker.tail));
+                }
+                self.parts
+                    .observer
+                    .notice(Notice::WorkerFault { slot, error: how });
+                return Ok(());
+            }
             if self.startup_deaths >= STARTUP_DEATHS {
                 for lane in worker.lanes {
                     self.parts.intake.put_back(lane.work);
                 }
-                let last = worker
-                    .tail
-                    .last_line()
-                    .map_or_else(String::new, |line| format!("; it last said: {line}"));
-                let message = format!(
-                    "{STARTUP_DEATHS} workers in a row ended ({}) before they answered anything{last}",
-                    exit.describe()
-                );
-                let logs = self.parts.logs.display().to_string();
-                return Err(Error::new(ErrorKind::Closed, message)
-                    .with_hint(format!("mend the worker, then run the same command again; what workers wrote is in `{logs}`")));
+                return Err(self.no_worker_works(&how, &worker.tail));
             }
         }
         let what = match &why {
@@ -621,6 +648,20 @@ impl Dispatcher<'_> {
             }
         }
         Ok(())
+    }
+
+    /// The error that ends a run whose workers do not get as far as an answer.
+    fn no_worker_works(&self, how: &str, tail: &Tail) -> Error {
+        let last = tail
+            .last_line()
+            .map_or_else(String::new, |line| format!("; it last said: {line}"));
+        let message = format!(
+            "{STARTUP_DEATHS} workers in a row came to their end before they answered anything; the last one {how}{last}"
+        );
+        let logs = self.parts.logs.display().to_string();
+        Error::new(ErrorKind::Closed, message).with_hint(format!(
+            "mend the worker, then run the same command again; what workers wrote is in `{logs}`"
+        ))
     }
 
     /// Tells workers without an item that nothing more comes.

@@ -378,10 +378,12 @@ impl View {
             .query_map((), |row| row.get::<_, String>(0))
             .map_err(read)?;
         for line in lines {
-            let line = line.map_err(read)?;
-            if line != "ok" {
-                problems.push(Problem(line));
-            }
+            // One row may tell several problems, below a line with stars that names the file.
+            let row = line.map_err(read)?;
+            let told = row
+                .lines()
+                .filter(|line| *line != "ok" && !line.starts_with("***"));
+            problems.extend(told.map(|line| Problem(line.to_owned())));
         }
         if !problems.is_empty() {
             return Ok(problems);
