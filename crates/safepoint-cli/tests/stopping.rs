@@ -335,7 +335,7 @@ fn the_grace_period_ends_what_is_in_progress() {
         place.write("in.txt", "0\n");
         let mut command = place.safepoint(&arguments(&[], GATED));
         command.env("SHUTDOWN_TIMEOUT", "soon");
-        Ran::of(command.output().expect("it starts"))
+        place.start(command).ended()
     };
     assert_eq!(ran.code, Some(2), "{}", ran.stderr);
     assert!(ran.stderr.contains("SHUTDOWN_TIMEOUT"), "{}", ran.stderr);
@@ -376,7 +376,7 @@ fn limits_stop_gracefully_and_say_so_by_exit_code() {
             if stdin {
                 command.stdin(std::fs::File::open(place.file("in.txt")).expect("opens"));
             }
-            Ran::of(command.output().expect("it starts"))
+            place.start(command).ended()
         };
         assert_eq!(
             run(items).code,

@@ -16,6 +16,8 @@ pub(super) struct CsvReader {
     start: usize,
     end: usize,
     offset: u64,
+    /// Line ends that were passed over between records, which the parser did not see.
+    skipped_lines: u64,
     at_end: bool,
     fields: Vec<u8>,
     ends: Vec<usize>,
@@ -39,6 +41,7 @@ impl CsvReader {
             start: 0,
             end: 0,
             offset,
+            skipped_lines: 0,
             at_end: false,
             fields: vec![0; 4096],
             ends: vec![0; 64],
@@ -52,7 +55,26 @@ impl CsvReader {
 
     /// How many line ends were passed since this reader began.
     pub(super) fn lines_passed(&self) -> u64 {
-        self.parser.line() - 1
+        self.parser.line() - 1 + self.skipped_lines
+    }
+
+    /// Passes over blank lines, and over the rest of a CRLF: the parser ends a record at its first character. Whatever follows is then
+    /// at the offset and on the line that are told of it.
+    pub(super) fn skip_line_ends(&mut self) -> Result<()> {
+        loop {
+            if self.start == self.end && !self.at_end {
+                self.start = 0;
+                self.end = self.bytes.read(&mut self.buffer)?;
+                self.at_end = self.end == 0;
+            }
+            match self.buffer[self.start..self.end].first() {
+                Some(b'\n') => self.skipped_lines += 1,
+                Some(b'\r') => {}
+                _ => return Ok(()),
+            }
+            self.start += 1;
+            self.offset += 1;
+        }
     }
 
     /// The next record; `None` at the end. Blank lines are no records.

@@ -142,6 +142,9 @@ impl Cursor {
         )>,
     > {
         loop {
+            if let Cutter::Csv(reader, _) = &mut self.cutter {
+                reader.skip_line_ends()?;
+            }
             let offset = self.offset();
             match &mut self.cutter {
                 Cutter::Split(splitter) => {

@@ -213,12 +213,12 @@ impl Copier {
                 let mut compared = 0;
                 while compared < repeated {
                     let got = earlier.read(&mut before[compared..repeated])?;
-                    if got == 0
-                        || before[compared..compared + got] != buffer[compared..compared + got]
-                    {
+                    let (was, is) = (&before[compared..compared + got], &buffer[compared..]);
+                    let same = was.iter().zip(is).take_while(|(was, is)| was == is).count();
+                    compared += same;
+                    if got == 0 || same < got {
                         return Err(differs(position + compared as u64));
                     }
-                    compared += got;
                 }
                 fresh = &buffer[repeated..count];
             }
