@@ -11,7 +11,10 @@ use std::process::ExitCode;
 const USAGE: &str = "usage: cargo xtask COMMAND
 
   tidy                  check layers, words, file names, links and texts that the compiler does not see
-  reference [--check]   write the pages of the reference, or say which of them are not as they must be";
+  reference [--check]   write the pages of the reference, or say which of them are not as they must be
+  torture [--short] [--kills N] [--seed S] [--binary PATH]
+                        kill and resume the command over and over, cut its power, and count what was lost
+  planted [NAME]        plant bugs in a copy of the sources, and see that the tests catch each of them";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -20,6 +23,9 @@ fn main() -> ExitCode {
         ["tidy"] => tidy(),
         ["reference"] => reference(),
         ["reference", "--check"] => check_reference(),
+        ["torture", arguments @ ..] => torture(arguments),
+        ["planted"] => planted(""),
+        ["planted", name] => planted(name),
         ["help" | "--help" | "-h"] => {
             println!("{USAGE}");
             ExitCode::SUCCESS
@@ -78,7 +84,51 @@ fn check_reference() -> ExitCode {
     for path in &stale {
         eprintln!("reference: {path} is not as generated; run `cargo xtask reference`");
     }
-    if stale.is_empty() {
+    passed(stale.is_empty())
+}
+
+fn say(line: &str) {
+    eprintln!("{line}");
+}
+
+fn torture(arguments: &[&str]) -> ExitCode {
+    let plan = match xtask::torture::Plan::from_arguments(arguments) {
+        Ok(plan) => plan,
+        Err(error) => {
+            eprintln!("torture: {error}\n{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match xtask::torture::torture(repository(), &plan, &mut say) {
+        Ok(verdict) => {
+            println!("seed {}\n\n{}", plan.seed, verdict.table);
+            for problem in &verdict.problems {
+                println!("VIOLATION: {problem}");
+            }
+            passed(verdict.problems.is_empty())
+        }
+        Err(error) => {
+            eprintln!("torture: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn planted(filter: &str) -> ExitCode {
+    match xtask::planted::planted(repository(), filter, &mut say) {
+        Ok(verdict) => {
+            println!("{}", verdict.table);
+            passed(verdict.all_caught)
+        }
+        Err(error) => {
+            eprintln!("planted: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn passed(all_well: bool) -> ExitCode {
+    if all_well {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE

@@ -3,13 +3,12 @@
 //! These are the short storms; `cargo xtask torture` makes the long ones.
 
 use std::path::Path;
-use std::process::Stdio;
 use std::time::Duration;
 
+use rustix::process::Signal;
 use safepoint::queue::View;
-use safepoint_testkit::faults::{Faults, When};
+use safepoint_testkit::faults::{Counter, Faults, When};
 use safepoint_testkit::storm::{Blow, PowerCuts, Report, Storm, Victims};
-use safepoint_testkit::{Pid, Signal, kill};
 
 use crate::support::{Place, wait_until};
 
@@ -175,16 +174,14 @@ fn attempts_that_a_stop_ended_count_for_nothing_however_often() {
         script,
     ];
     for stop in 1..=4 {
-        let mut runner = place.safepoint(&run);
-        let mut runner = runner.stderr(Stdio::null()).spawn().expect("it starts");
+        let runner = place.begin(&run);
         wait_until("two attempts hang", || {
             place.lines("began").len() >= 2 * stop
         });
-        let pid = Pid::from_raw(i32::try_from(runner.id()).expect("a process number"));
         // One graceful and one that is forced.
-        kill(pid, Signal::SIGTERM).expect("sent");
-        kill(pid, Signal::SIGINT).expect("sent");
-        runner.wait().expect("reaped");
+        runner.signal(Signal::TERM);
+        runner.signal(Signal::INT);
+        runner.ended();
     }
     place.write("go", "");
     let ran = place.run(&run);
@@ -214,4 +211,43 @@ fn an_item_that_kills_its_runner_three_times_is_dead_and_the_others_are_done() {
     let shown = place.run(&["results", "--all", "x"]).stdout;
     assert!(shown.contains("3 crashes of the runner"), "{shown}");
     assert_eq!(shown.matches("\"done\"").count(), 3, "{shown}");
+}
+
+#[test]
+fn a_run_that_is_killed_before_it_begins_an_item_counts_against_none() {
+    let place = Place::new();
+    place.write("x.txt", "a\n");
+    let script = "test -e go && { echo \"$1\"; exit 0; }; echo began >> began; sleep 1000";
+    let run = [
+        "run",
+        "-j1",
+        "--progress=none",
+        "x.txt",
+        "--shell",
+        "--",
+        script,
+    ];
+    // Two crashes that do count: one more would be the item's end.
+    for crash in 1..=2 {
+        let mut runner = place.safepoint(&run).spawn().expect("it starts");
+        wait_until("the attempt hangs", || place.lines("began").len() == crash);
+        runner.kill().expect("killed");
+        runner.wait().expect("reaped");
+    }
+    let counter = Counter::new(&place.file("count")).expect("a counter");
+    let list = place.state("x").join("in-progress");
+    let faults = Faults::new("safepoint", &list)
+        .expect("faults")
+        .count(&counter);
+    for _ in 0..3 {
+        counter.reset().expect("reset");
+        let mut command = place.safepoint(&run);
+        let faults = faults.clone().only(&["open"]).kill(1, When::Before);
+        faults.apply(&mut command).expect("the library");
+        command.status().expect("it starts");
+        assert_eq!(counter.fired().expect("a count"), 1);
+    }
+    place.write("go", "");
+    let ran = place.run(&run);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
 }

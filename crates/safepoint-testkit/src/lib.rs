@@ -24,12 +24,6 @@ pub mod trace;
 use std::io;
 use std::path::PathBuf;
 
-/// Sending signals, for tests that use nothing else of `nix`.
-pub use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
-
 /// The path of a helper binary of this package (such as `echo-worker`), beside the running test.
 ///
 /// # Errors

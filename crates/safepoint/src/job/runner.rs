@@ -202,11 +202,15 @@ fn open(path: &JobPath, definition: &Definition, options: &Options) -> Result<Op
     if !options.accept_changes {
         checked?;
     }
-    let crashed = database.last_run_crashed()?;
+    let crashed_run = database.crashed_run()?;
+    let crashed = crashed_run.is_some();
     let (mut in_progress, mut ended_strays) = (HashSet::new(), 0);
     if crashed {
         let left = InProgressView::read(&dir)?;
-        in_progress = left.entries.iter().map(|entry| entry.index).collect();
+        // A run that was killed before it began an item left the list of an earlier run, whose crash is counted already.
+        if crashed_run == Some(left.run) {
+            in_progress = left.entries.iter().map(|entry| entry.index).collect();
+        }
         ended_strays =
             end_left_behind(&left.suspects(), &state_variable(&dir), options.kill_after)?;
     }

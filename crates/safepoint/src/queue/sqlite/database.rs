@@ -439,19 +439,18 @@ impl Database {
             .map_err(|error| failure("read", error))
     }
 
-    /// Whether the last run neither ended nor recorded why: its process was killed, or the machine went down.
+    /// The last run, if it neither ended nor recorded why: its process was killed, or the machine went down.
     ///
     /// # Errors
     ///
     /// As [`open`](Self::open).
-    pub fn last_run_crashed(&self) -> Result<bool> {
+    pub fn crashed_run(&self) -> Result<Option<u32>> {
         self.connection
             .query_row(
-                "SELECT count(*) FROM runs WHERE outcome IS NULL",
+                "SELECT max(run) FROM runs WHERE outcome IS NULL",
                 (),
-                |row| row.get::<_, i64>(0),
+                |row| row.get(0),
             )
-            .map(|open| open > 0)
             .map_err(|error| failure("read", error))
     }
 
