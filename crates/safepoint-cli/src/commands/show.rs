@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::args::ShowArgs;
 use crate::commands::results::item_object;
-use crate::commands::status::Tally;
+use crate::commands::status::{Tally, pid, process};
 use crate::context::Context;
 use crate::exit::{self, Exit};
 use crate::page::{Page, with_schema};
@@ -227,7 +227,7 @@ fn object(
 }
 
 fn entry_object(entry: &Entry) -> Value {
-    json!({"attempt": entry.attempt, "pid": entry.pid, "age_ms": InProgressView::age_ms(entry)})
+    json!({"attempt": entry.attempt, "pid": pid(entry), "age_ms": InProgressView::age_ms(entry)})
 }
 
 fn not_before(row: &ItemRow) -> Option<i64> {
@@ -297,9 +297,9 @@ fn print(
 fn print_entry(page: &mut Page, entry: Option<&Entry>) {
     if let Some(entry) = entry {
         page.line(&format!(
-            "  now        in progress: attempt {}, process {}, {}",
+            "  now        in progress: attempt {}, {}, {}",
             entry.attempt,
-            entry.pid,
+            process(entry),
             show_duration(Duration::from_millis(InProgressView::age_ms(entry)))
         ));
     }

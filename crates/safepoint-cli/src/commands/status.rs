@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use safepoint::Result;
-use safepoint::job::{self, InProgressView, JobPath, Status};
+use safepoint::job::{self, Entry, InProgressView, JobPath, Status};
 use safepoint::queue::{Progress, RunRow};
 use serde_json::{Value, json};
 
@@ -191,7 +191,7 @@ fn object(state: &Status, speed: Option<Speed>) -> Value {
             json!({
                 "index": entry.index,
                 "attempt": entry.attempt,
-                "pid": entry.pid,
+                "pid": pid(entry),
                 "age_ms": InProgressView::age_ms(entry),
             })
         })
@@ -238,6 +238,16 @@ fn object(state: &Status, speed: Option<Speed>) -> Value {
 )]
 fn cost(state: &Status) -> Option<f64> {
     (state.progress.cost_micros > 0).then(|| state.progress.cost_micros as f64 / 1e6)
+}
+
+/// The process of an item in progress; none for the instant in which it is being started.
+pub(crate) fn pid(entry: &Entry) -> Option<u32> {
+    (entry.pid != 0).then_some(entry.pid)
+}
+
+/// The same for a person.
+pub(crate) fn process(entry: &Entry) -> String {
+    pid(entry).map_or_else(|| "starting".to_owned(), |pid| format!("process {pid}"))
 }
 
 fn outcome<'a>(run: &'a RunRow, state: &Status) -> &'a str {
@@ -327,11 +337,11 @@ fn lines(state: &Status, speed: Option<Speed>) -> Vec<String> {
     let entries = &state.in_progress.entries;
     for (place, entry) in entries.iter().take(SHOWN).enumerate() {
         lines.push(format!(
-            "  {:11}  item {}, attempt {}, process {}, {}",
+            "  {:11}  item {}, attempt {}, {}, {}",
             if place == 0 { "in progress" } else { "" },
             entry.index,
             entry.attempt,
-            entry.pid,
+            process(entry),
             show_duration(Duration::from_millis(InProgressView::age_ms(entry)))
         ));
     }

@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
-use super::in_progress::{Entry, InProgressView};
+use super::in_progress::InProgressView;
 use super::layout::JobPath;
 use super::owner::{Owner, Ownership, current_owner};
 use crate::disk::{self, FilesystemKind};
 use crate::error::{Error, ErrorKind, Result};
-use crate::queue::{Database, JOB_DB, Locking, Progress, RunRow, State, View};
+use crate::queue::{Database, JOB_DB, Locking, Progress, RunRow, View};
 
 /// A job that was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -104,21 +104,11 @@ impl Status {
         let owner = current_owner(path)?;
         let view = view(path)?;
         let runs = view.runs()?;
-        let mut in_progress = if owner.is_some() {
+        let in_progress = if owner.is_some() {
             InProgressView::read(&dir)?
         } else {
             InProgressView::default()
         };
-        // A slot with several items in flight leaves stale entries behind its last one: those are of items that were settled since.
-        let mut kept = Vec::with_capacity(in_progress.entries.len());
-        for entry in in_progress.entries {
-            if is_open(&view, &entry)?
-                && !kept.iter().any(|other: &Entry| other.index == entry.index)
-            {
-                kept.push(entry);
-            }
-        }
-        in_progress.entries = kept;
         let progress = view.progress()?;
         let open = progress.counts.pending + progress.counts.waiting;
         let status = match (&owner, runs.last().and_then(|run| run.outcome.as_deref())) {
@@ -137,16 +127,6 @@ impl Status {
             in_progress,
         })
     }
-}
-
-/// Whether the attempt that an entry names has not been settled.
-fn is_open(view: &View, entry: &Entry) -> Result<bool> {
-    Ok(view
-        .item_at(entry.index)?
-        .is_none_or(|row| match row.state {
-            State::Pending | State::Waiting => row.attempts < entry.attempt,
-            State::Done | State::Dead | State::Duplicate => false,
-        }))
 }
 
 /// Makes dead items pending again: all, or those with the given indexes. Returns how many.
