@@ -62,6 +62,14 @@ pub(crate) enum Color {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run a command for every item of an input; the same command line resumes
+    ///
+    /// Stop it with Ctrl-C, SIGTERM, a limit or even `kill -9`, and start it again with the same command line: it goes on where it was.
+    /// In arguments, `{}` is the item, `{index}` and `{key}` its index and key, `{.field}` a field of a JSON or CSV item. They are never
+    /// read by a shell. Without any of them the item becomes the last argument.
+    #[expect(
+        clippy::struct_excessive_bools,
+        reason = "each is a flag of its own on the command line"
+    )]
     Run(Box<RunArgs>),
     /// List the jobs, the latest first
     List(ListArgs),
@@ -195,15 +203,7 @@ pub(crate) struct ManArgs {
     pub(crate) command: Option<String>,
 }
 
-/// Run a command for every item of an input.
-///
-/// Stop it with Ctrl-C, SIGTERM, a limit or even `kill -9`, and start it again with the same command line: it goes on where it was.
-/// In arguments, `{}` is the item, `{index}` and `{key}` its index and key, `{.field}` a field of a JSON or CSV item. They are never
-/// read by a shell. Without any of them the item becomes the last argument.
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each is a flag of its own on the command line"
-)]
+/// What `safepoint run` is told.
 #[derive(Debug, Clone, Args)]
 #[command(
     after_help = "Examples:\n  safepoint run files.txt -- sha256sum {}\n  safepoint run -j 8 urls.csv --key id -- fetch --to out/{key}.json {.url}\n  seq 100 | safepoint run - --name numbers --worker -- python3 work.py"
