@@ -66,10 +66,6 @@ pub(crate) enum Command {
     /// Stop it with Ctrl-C, SIGTERM, a limit or even `kill -9`, and start it again with the same command line: it goes on where it was.
     /// In arguments, `{}` is the item, `{index}` and `{key}` its index and key, `{.field}` a field of a JSON or CSV item. They are never
     /// read by a shell. Without any of them the item becomes the last argument.
-    #[expect(
-        clippy::struct_excessive_bools,
-        reason = "each is a flag of its own on the command line"
-    )]
     Run(Box<RunArgs>),
     /// List the jobs, the latest first
     List(ListArgs),
