@@ -10,6 +10,7 @@
  *   FAULTS_KILL=       before | after | torn (half of a write is done first): SIGKILL to itself
  *   FAULTS_ERRNO=E     the call fails with E; FAULTS_FOR=M: M calls in a row do (default 1)
  *   FAULTS_LIE=1       fsync and fdatasync claim success, do nothing and are not recorded
+ *   FAULTS_SLOW=US     fsync and fdatasync take at least so many microseconds, as those of a disk do
  *   FAULTS_TRACE=FILE  append a record of every operation, and of the bytes written to descriptor 1
  *
  * Order in the trace: one mutex is held over an operation and its record. A sync has two records:
@@ -46,6 +47,7 @@ struct __attribute__((packed)) head {
 };
 
 static bool on, lie;
+static useconds_t slow;
 static char root[PATH_MAX];
 static size_t root_length;
 static const char *only;
@@ -255,6 +257,7 @@ int posix_fallocate(int fd, off_t o, off_t n) { return posix_fallocate64(fd, o, 
 static int syncing(const char *name, int fd, int (*next)(int)) {
     char path[PATH_MAX];
     if (!fd_below(fd, path)) return next(fd);
+    if (slow) usleep(slow);
     enum verdict verdict = enter(name);
     if (verdict == FAIL) return -1;
     uint64_t token = __atomic_add_fetch(&tokens, 1, __ATOMIC_SEQ_CST);
@@ -363,7 +366,7 @@ __attribute__((constructor)) static void start(void) {
     root_length = stpcpy(root, dir) - root;
     only = getenv("FAULTS_ONLY");
     at = number("FAULTS_AT", 0), how_many = number("FAULTS_FOR", 1);
-    fail_with = number("FAULTS_ERRNO", 0), lie = number("FAULTS_LIE", 0);
+    fail_with = number("FAULTS_ERRNO", 0), lie = number("FAULTS_LIE", 0), slow = number("FAULTS_SLOW", 0);
     if (mode) kill_mode = !strcmp(mode, "before") ? KILL_BEFORE : !strcmp(mode, "torn") ? KILL_TORN : KILL_AFTER;
     if ((file = getenv("FAULTS_COUNT"))) {
         int fd = NEXT(openat64)(AT_FDCWD, file, O_RDWR | O_CREAT | O_CLOEXEC, 0600);

@@ -15,6 +15,7 @@ use std::ffi::OsString;
 use std::io;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 pub use counter::Counter;
 pub use library::library;
@@ -94,6 +95,12 @@ impl Faults {
         self.set("FAULTS_AT", call.to_string())
             .set("FAULTS_FOR", calls.to_string())
             .set("FAULTS_ERRNO", (error as i32).to_string())
+    }
+
+    /// Each sync takes at least this long, as it does on a disk: on a file system in memory it takes no time at all, and what a
+    /// program does too early, before the sync has ended, is never seen to come before it.
+    pub fn slow_syncs(self, least: Duration) -> Self {
+        self.set("FAULTS_SLOW", least.as_micros().to_string())
     }
 
     /// Each sync claims to succeed and does nothing: the negative control of every power cut.

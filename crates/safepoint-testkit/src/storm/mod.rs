@@ -35,6 +35,9 @@ use crate::random::Random;
 use crate::trace::Trace;
 use launch::Run;
 
+/// What a sync takes under faults: that of a fast disk.
+const SYNC: Duration = Duration::from_millis(1);
+
 /// The name of the job in every round.
 pub const JOB: &str = "storm";
 
@@ -188,10 +191,11 @@ impl Storm {
             .file_name()
             .unwrap_or_default()
             .to_string_lossy();
-        Faults::new(
+        let faults = Faults::new(
             self.program.as_deref().unwrap_or(&file),
             &directory.join(".safepoint"),
-        )
+        )?;
+        Ok(faults.slow_syncs(SYNC))
     }
 }
 
