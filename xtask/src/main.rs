@@ -10,13 +10,22 @@ use std::process::ExitCode;
 
 const USAGE: &str = "usage: cargo xtask COMMAND
 
-  tidy    check layers, words, file names, links and texts that the compiler does not see";
+  tidy                  check layers, words, file names, links and texts that the compiler does not see
+  reference [--check]   write the pages of the reference, or say which of them are not as they must be
+  torture [--short] [--kills N] [--seed S] [--binary PATH]
+                        kill and resume the command over and over, cut its power, and count what was lost
+  planted [NAME]        plant bugs in a copy of the sources, and see that the tests catch each of them";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments.as_slice() {
         ["tidy"] => tidy(),
+        ["reference"] => reference(),
+        ["reference", "--check"] => check_reference(),
+        ["torture", arguments @ ..] => torture(arguments),
+        ["planted"] => planted(""),
+        ["planted", name] => planted(name),
         ["help" | "--help" | "-h"] => {
             println!("{USAGE}");
             ExitCode::SUCCESS
@@ -48,5 +57,80 @@ fn tidy() -> ExitCode {
             eprintln!("tidy: cannot read the repository: {error}");
             ExitCode::FAILURE
         }
+    }
+}
+
+fn reference() -> ExitCode {
+    for page in xtask::reference::pages() {
+        let path = repository().join(page.path);
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "a generated page can be generated again"
+        )]
+        let written = path
+            .parent()
+            .map_or(Ok(()), std::fs::create_dir_all)
+            .and_then(|()| std::fs::write(&path, page.text));
+        if let Err(error) = written {
+            eprintln!("reference: cannot write {}: {error}", path.display());
+            return ExitCode::FAILURE;
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+fn check_reference() -> ExitCode {
+    let stale = xtask::reference::stale(repository());
+    for path in &stale {
+        eprintln!("reference: {path} is not as generated; run `cargo xtask reference`");
+    }
+    passed(stale.is_empty())
+}
+
+fn say(line: &str) {
+    eprintln!("{line}");
+}
+
+fn torture(arguments: &[&str]) -> ExitCode {
+    let plan = match xtask::torture::Plan::from_arguments(arguments) {
+        Ok(plan) => plan,
+        Err(error) => {
+            eprintln!("torture: {error}\n{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match xtask::torture::torture(repository(), &plan, &mut say) {
+        Ok(verdict) => {
+            println!("seed {}\n\n{}", plan.seed, verdict.table);
+            for problem in &verdict.problems {
+                println!("VIOLATION: {problem}");
+            }
+            passed(verdict.problems.is_empty())
+        }
+        Err(error) => {
+            eprintln!("torture: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn planted(filter: &str) -> ExitCode {
+    match xtask::planted::planted(repository(), filter, &mut say) {
+        Ok(verdict) => {
+            println!("{}", verdict.table);
+            passed(verdict.all_caught)
+        }
+        Err(error) => {
+            eprintln!("planted: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn passed(all_well: bool) -> ExitCode {
+    if all_well {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
     }
 }

@@ -17,7 +17,7 @@ const STYLES: Styles = Styles::styled()
 
 /// Run long work that can be stopped at any moment and goes on exactly where it was.
 #[derive(Debug, Parser)]
-#[command(name = "safepoint", version, styles = STYLES, max_term_width = 100, disable_help_subcommand = true)]
+#[command(name = "safepoint", version, styles = STYLES, max_term_width = 100, disable_help_subcommand = true, args_override_self = true)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) global: Global,
@@ -62,6 +62,10 @@ pub(crate) enum Color {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run a command for every item of an input; the same command line resumes
+    ///
+    /// Stop it with Ctrl-C, SIGTERM, a limit or even `kill -9`, and start it again with the same command line: it goes on where it was.
+    /// In arguments, `{}` is the item, `{index}` and `{key}` its index and key, `{.field}` a field of a JSON or CSV item. They are never
+    /// read by a shell. Without any of them the item becomes the last argument.
     Run(Box<RunArgs>),
     /// List the jobs, the latest first
     List(ListArgs),
@@ -85,8 +89,8 @@ pub(crate) enum Command {
     Doctor(DoctorArgs),
     /// Print a completion script for a shell
     Completions(CompletionsArgs),
-    /// Print the manual page
-    Man,
+    /// Print the manual page, or that of one command
+    Man(ManArgs),
 }
 
 /// The job that a command is about.
@@ -104,7 +108,7 @@ pub(crate) struct ListArgs {}
 pub(crate) struct StatusArgs {
     #[command(flatten)]
     pub(crate) job: JobArg,
-    /// Look again until the job is over
+    /// Look again every second until nobody runs the job
     #[arg(short, long)]
     pub(crate) watch: bool,
 }
@@ -158,13 +162,16 @@ pub(crate) struct StopArgs {
     /// Give up what is in progress instead of letting it finish
     #[arg(long)]
     pub(crate) now: bool,
+    /// Wait until the process is gone
+    #[arg(short, long)]
+    pub(crate) wait: bool,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct CleanArgs {
     #[command(flatten)]
     pub(crate) job: JobArg,
-    /// Do not ask
+    /// Do not ask; JOB must be given then
     #[arg(short, long)]
     pub(crate) yes: bool,
 }
@@ -185,11 +192,14 @@ pub(crate) struct CompletionsArgs {
     pub(crate) shell: clap_complete::Shell,
 }
 
-/// Run a command for every item of an input.
-///
-/// Stop it with Ctrl-C, SIGTERM, a limit or even `kill -9`, and start it again with the same command line: it goes on where it was.
-/// In arguments, `{}` is the item, `{index}` and `{key}` its index and key, `{.field}` a field of a JSON or CSV item. They are never
-/// read by a shell. Without any of them the item becomes the last argument.
+#[derive(Debug, Args)]
+pub(crate) struct ManArgs {
+    /// A command, for example `run`
+    #[arg(value_name = "COMMAND")]
+    pub(crate) command: Option<String>,
+}
+
+/// What `safepoint run` is told.
 #[derive(Debug, Clone, Args)]
 #[command(
     after_help = "Examples:\n  safepoint run files.txt -- sha256sum {}\n  safepoint run -j 8 urls.csv --key id -- fetch --to out/{key}.json {.url}\n  seq 100 | safepoint run - --name numbers --worker -- python3 work.py"
@@ -304,7 +314,7 @@ pub(crate) struct RunArgs {
         help_heading = "Stopping"
     )]
     pub(crate) limit: Option<u64>,
-    /// How long items in progress may finish after a stop request [default: $SHUTDOWN_TIMEOUT seconds, else 25s]
+    /// How long items in progress may finish after a stop request [default: $`SHUTDOWN_TIMEOUT` seconds, else 25s]
     #[arg(long, env = "SAFEPOINT_GRACE", value_name = "TIME", value_parser = parse_duration, help_heading = "Stopping")]
     pub(crate) grace: Option<Duration>,
     /// From SIGTERM to SIGKILL for a command that is to end [default: 2s]

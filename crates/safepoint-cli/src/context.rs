@@ -83,23 +83,23 @@ impl Context {
         }
     }
 
-    /// Says an error with its causes and its hint.
-    pub(crate) fn say_error(&self, error: &Error) {
-        let red = Style::new().bold().fg_color(Some(AnsiColor::Red.into()));
-        let mut out = anstream::stderr().lock();
-        // Nobody is left to tell if standard error is closed.
-        let _ = writeln!(out, "{red}error{red:#}: {}", safe(&error.chain(), true));
-        if let Some(hint) = error.hint() {
-            let cyan = Style::new().bold().fg_color(Some(AnsiColor::Cyan.into()));
-            let _ = writeln!(out, "{cyan}hint{cyan:#}: {}", safe(hint, true));
-        }
-    }
-
     /// Says a line to the person, unless `--quiet` was given.
     pub(crate) fn say(&self, line: &str) {
         if self.verbosity >= 0 {
             let _ = writeln!(anstream::stderr().lock(), "{line}");
         }
+    }
+}
+
+/// Says an error with its causes and its hint.
+pub(crate) fn say_error(error: &Error) {
+    let red = Style::new().bold().fg_color(Some(AnsiColor::Red.into()));
+    let mut out = anstream::stderr().lock();
+    // Nobody is left to tell if standard error is closed.
+    let _ = writeln!(out, "{red}error{red:#}: {}", safe(&error.chain(), true));
+    if let Some(hint) = error.hint() {
+        let cyan = Style::new().bold().fg_color(Some(AnsiColor::Cyan.into()));
+        let _ = writeln!(out, "{cyan}hint{cyan:#}: {}", safe(hint, true));
     }
 }
 

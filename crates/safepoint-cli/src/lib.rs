@@ -6,6 +6,7 @@ mod args;
 mod commands;
 mod context;
 pub mod exit;
+mod page;
 mod render;
 mod run;
 mod settings;
@@ -63,12 +64,12 @@ fn dispatch(cli: Cli) -> Exit {
         Command::Validate(args) => commands::validate::command(&context, &args),
         Command::Doctor(args) => commands::doctor::command(&context, &args),
         Command::Completions(args) => commands::completions::command(&context, &args),
-        Command::Man => commands::man::command(&context),
+        Command::Man(args) => commands::man::command(&context, &args),
     };
     match done {
         Ok(exit) => exit,
         Err(error) => {
-            context.say_error(&error);
+            context::say_error(&error);
             Exit::Code(exit::of_kind(error.kind()))
         }
     }

@@ -83,22 +83,7 @@ fn text_or_number<'de, D: Deserializer<'de>>(
 ///
 /// [`ErrorKind::Invalid`] when the file cannot be read or has a setting that does not exist.
 pub(crate) fn apply(directory: &Path, args: &mut RunArgs) -> Result<()> {
-    let path = directory.join(FILE);
-    let text = match std::fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => {
-            return Err(
-                Error::new(ErrorKind::Invalid, format!("cannot read `{FILE}`")).with_source(error),
-            );
-        }
-    };
-    let file: File = toml::from_str(&text).map_err(|error| {
-        Error::invalid(format!("`{FILE}` is not as it must be"))
-            .with_source(error)
-            .with_hint("settings stand in a table [run] and have the names of the flags, for example `slots = 8`")
-    })?;
-    let run = file.run;
+    let run = read(directory)?;
     args.slots = args.slots.or(run.slots);
     args.pipeline = args.pipeline.or(run.pipeline);
     args.retries = args.retries.or(run.retries);
@@ -116,4 +101,90 @@ pub(crate) fn apply(directory: &Path, args: &mut RunArgs) -> Result<()> {
     args.output = args.output.or(run.output);
     args.progress = args.progress.or(run.progress);
     Ok(())
+}
+
+/// The grace period where nothing says otherwise.
+const GRACE: Duration = Duration::from_secs(25);
+
+/// The grace period, and where it is from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Grace {
+    pub(crate) time: Duration,
+    pub(crate) from: &'static str,
+}
+
+/// The grace period: what flag, variable or file chose, else `SHUTDOWN_TIMEOUT` in seconds, else 25 s.
+///
+/// # Errors
+///
+/// [`ErrorKind::Invalid`] when `SHUTDOWN_TIMEOUT` is no duration.
+pub(crate) fn grace(chosen: Option<Duration>) -> Result<Grace> {
+    if let Some(time) = chosen {
+        return Ok(Grace {
+            time,
+            from: "--grace",
+        });
+    }
+    match variable("SHUTDOWN_TIMEOUT")? {
+        Some(time) => Ok(Grace {
+            time,
+            from: "SHUTDOWN_TIMEOUT",
+        }),
+        None => Ok(Grace {
+            time: GRACE,
+            from: "the default",
+        }),
+    }
+}
+
+/// The grace period that a `safepoint run` in `directory` would have without `--grace`.
+///
+/// # Errors
+///
+/// [`ErrorKind::Invalid`] when a variable is no duration or the file is not as it must be.
+pub(crate) fn grace_in_force(directory: &Path) -> Result<Grace> {
+    if let Some(time) = variable("SAFEPOINT_GRACE")? {
+        return Ok(Grace {
+            time,
+            from: "SAFEPOINT_GRACE",
+        });
+    }
+    if let Some(time) = read(directory)?.grace {
+        return Ok(Grace { time, from: FILE });
+    }
+    grace(None)
+}
+
+fn variable(name: &str) -> Result<Option<Duration>> {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the command is what reads the environment"
+    )]
+    match std::env::var(name) {
+        Ok(text) => parse_duration(&text).map(Some).map_err(|why| {
+            Error::invalid(format!("{name} cannot be used")).with_source(std::io::Error::other(why))
+        }),
+        Err(_) => Ok(None),
+    }
+}
+
+fn read(directory: &Path) -> Result<RunSettings> {
+    let path = directory.join(FILE);
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Ok(RunSettings::default());
+        }
+        Err(error) => {
+            return Err(
+                Error::new(ErrorKind::Invalid, format!("cannot read `{FILE}`")).with_source(error),
+            );
+        }
+    };
+    let file: File = toml::from_str(&text).map_err(|error| {
+        Error::invalid(format!("`{FILE}` is not as it must be"))
+            .with_source(std::io::Error::other(error.to_string().trim_end().to_owned()))
+            .with_hint("settings stand in a table [run] and have the names of the flags, for example `slots = 8`")
+    })?;
+    Ok(file.run)
 }

@@ -37,10 +37,13 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     Ok(Duration::from_secs_f64(total))
 }
 
-/// A duration in at most two units: `0.4s`, `12s`, `3m 05s`, `2h 10m`, `4d 3h`.
+/// A duration in at most two units: `40ms`, `0.4s`, `12s`, `3m 05s`, `2h 10m`, `4d 3h`.
 pub(crate) fn show_duration(duration: Duration) -> String {
-    let seconds = duration.as_secs();
+    // To the nearest second: a grace period of which a moment is gone is still shown as it was asked for.
+    let seconds =
+        (duration + Duration::from_millis(if duration.as_secs() < 10 { 0 } else { 500 })).as_secs();
     match seconds {
+        0 if duration < Duration::from_millis(100) => format!("{}ms", duration.as_millis()),
         0..10 => format!("{:.1}s", duration.as_secs_f64()),
         10..60 => format!("{seconds}s"),
         60..3600 => format!("{}m {:02}s", seconds / 60, seconds % 60),
@@ -49,12 +52,37 @@ pub(crate) fn show_duration(duration: Duration) -> String {
     }
 }
 
+/// How long ago a time in milliseconds since 1970 was: `just now`, `3m 05s ago`.
+pub(crate) fn show_ago(then_ms: i64) -> String {
+    let passed = since(then_ms);
+    if passed < Duration::from_secs(1) {
+        "just now".to_owned()
+    } else {
+        format!(
+            "{} ago",
+            show_duration(Duration::from_secs(passed.as_secs()))
+        )
+    }
+}
+
+/// The time since a time in milliseconds since 1970, zero if that is to come.
+pub(crate) fn since(then_ms: i64) -> Duration {
+    let passed = safepoint::clock::wall_ms().saturating_sub(then_ms);
+    Duration::from_millis(u64::try_from(passed).unwrap_or(0))
+}
+
+/// A count of things: `1 item`, `12,345 items`.
+pub(crate) fn show_number_of(count: u64, thing: &str) -> String {
+    let ending = if count == 1 { "" } else { "s" };
+    format!("{} {thing}{ending}", show_count(count))
+}
+
 /// A count with thousands apart: `12,345`.
 pub(crate) fn show_count(count: u64) -> String {
     let digits = count.to_string();
     let mut shown = String::with_capacity(digits.len() + digits.len() / 3);
     for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place) % 3 == 0 {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
             shown.push(',');
         }
         shown.push(digit);
@@ -99,6 +127,7 @@ mod tests {
 
     #[test]
     fn numbers_are_shown_as_people_read_them() {
+        assert_eq!(show_duration(Duration::from_millis(43)), "43ms");
         assert_eq!(show_duration(Duration::from_millis(430)), "0.4s");
         assert_eq!(show_duration(Duration::from_secs(185)), "3m 05s");
         assert_eq!(show_duration(Duration::from_secs(90_000)), "1d 1h");

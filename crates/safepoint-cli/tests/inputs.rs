@@ -163,7 +163,7 @@ fn a_huge_line_is_dead_and_memory_stays_small() {
     let mut file = File::create(place.file("in.txt")).expect("a file");
     file.write_all(b"small\n").expect("written");
     for _ in 0..100 {
-        file.write_all(&[b'x'; 1 << 20]).expect("written");
+        file.write_all(&vec![b'x'; 1 << 20]).expect("written");
     }
     file.write_all(b"\nlast\n").expect("written");
     drop(file);
@@ -598,7 +598,7 @@ fn a_command_can_answer_through_its_control_descriptor() {
 fn an_attempt_knows_where_it_stands() {
     let place = Place::new();
     place.write("in.csv", "id\nx\n");
-    let script = r#"env | grep ^SAFEPOINT_ | sort >> seen; echo - >> seen; [ -e good ]"#;
+    let script = "env | grep ^SAFEPOINT_ | sort >> seen; echo - >> seen; [ -e good ]";
     let arguments = [
         "run",
         "in.csv",

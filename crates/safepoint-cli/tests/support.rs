@@ -82,6 +82,10 @@ impl Place {
 }
 
 impl Ran {
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "an output becomes what was seen of it"
+    )]
     pub(crate) fn of(output: Output) -> Self {
         use std::os::unix::process::ExitStatusExt;
         Self {
@@ -298,7 +302,7 @@ impl Place {
         let view = View::open(&self.state(job).join("job.db")).expect("a database");
         view.for_each(ViewFilter::default(), |row| {
             rows.push(row);
-            Ok(())
+            Ok(true)
         })
         .expect("rows");
         rows

@@ -525,13 +525,13 @@ for request in requests:
 #[test]
 fn full_pipes_in_both_directions_are_no_deadlock() {
     // Items and results are larger than a pipe; the worker answers all in reverse order only when it has all.
-    let code = r#"
+    let code = r"
 held = []
 for request in requests:
     held.append(request)
     if len(held) == 4:
         for request in reversed(held): done(request)
-        held = []"#;
+        held = []";
     let items: Vec<String> = (0..8)
         .map(|number| format!("{number}{}", "x".repeat(700_000)))
         .collect();

@@ -55,6 +55,23 @@ impl ErrorKind {
             Self::NotFound => "not_found",
         }
     }
+
+    /// What it means, as a sentence for documents.
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Self::Busy => "another live process owns the job",
+            Self::Closed => {
+                "the handle was closed, by its owner or because an earlier write failed"
+            }
+            Self::Corrupt => "stored state is damaged",
+            Self::Incompatible => "stored state is intact, but of another job or a newer program",
+            Self::Invalid => "arguments or input were refused; nothing was changed",
+            Self::Io => {
+                "the operating system refused an operation: a full disk, a missing right, a failing device"
+            }
+            Self::NotFound => "the named thing does not exist",
+        }
+    }
 }
 
 /// An error with a kind, a message, perhaps a hint, and a chain of sources. One word wide.

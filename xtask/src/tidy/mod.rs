@@ -16,6 +16,7 @@ mod layers;
 mod links;
 mod names;
 mod paths;
+mod promises;
 mod rooms;
 mod source;
 mod spelling;
@@ -74,6 +75,7 @@ const RULES: &[Rule] = &[
     front_door::check,
     layers::check,
     links::check,
+    promises::check,
     rooms::check,
     spelling::check,
     text::check,

@@ -1,66 +1,78 @@
 //! `safepoint results`: what is done so far, in input order.
 
-use std::io::{BufWriter, Write};
-
 use safepoint::Result;
-use safepoint::queue::{State, View, ViewFilter};
+use safepoint::job;
+use safepoint::queue::{ItemRow, State, ViewFilter};
 use serde_json::{Map, Value};
 
 use crate::args::{ResultsArgs, ResultsFormat};
-use crate::context::{Context, stdout_error};
+use crate::context::Context;
 use crate::exit::{self, Exit};
+use crate::page::{Page, with_schema};
 
 /// Runs `safepoint results`.
 pub(crate) fn command(context: &Context, args: &ResultsArgs) -> Result<Exit> {
     let path = context.job(args.job.job.as_deref())?;
-    path.open()?;
-    let view = View::open(&path.db())?;
-    let mut out = BufWriter::with_capacity(64 * 1024, std::io::stdout().lock());
-    let mut failure = None;
-    let mut write = |out: &mut dyn Write, line: &str| {
-        if failure.is_none()
-            && let Err(error) = out.write_all(line.as_bytes())
-        {
-            failure = Some(error);
-        }
-        failure.is_none()
-    };
-    if args.format == ResultsFormat::Csv {
-        write(
-            &mut out,
-            "index,key,state,item,result,omitted,exit_code,duration_us,attempts,error\n",
-        );
+    let view = job::view(&path)?;
+    let mut page = Page::new();
+    let is_csv = args.format == ResultsFormat::Csv && !context.is_json;
+    if is_csv {
+        page.line(&COLUMNS.join(","));
     }
     let filter = ViewFilter {
         state: (!args.all).then_some(State::Done),
         ..ViewFilter::default()
     };
     view.for_each(filter, |row| {
-        if matches!(row.state, State::Done | State::Dead) {
-            let object = result_line(
-                row.index,
-                row.key.as_deref(),
-                row.state.name(),
-                &row.content,
-                row.result.as_deref(),
-                row.omitted,
-                row.exit_code,
-                row.duration_us,
-                row.attempts,
-                row.error.as_deref(),
-            );
-            let line = match args.format {
-                ResultsFormat::Jsonl => format!("{object}\n"),
-                ResultsFormat::Csv => csv_line(&object),
-            };
-            write(&mut out, &line);
+        if !matches!(row.state, State::Done | State::Dead) {
+            return Ok(true);
         }
-        Ok(())
+        let object = item_object(&row);
+        Ok(if context.is_json {
+            page.json(&with_schema(object))
+        } else if is_csv {
+            let line = csv_line(&object);
+            if page.is_terminal() {
+                page.quote("", &line)
+            } else {
+                page.line(&line)
+            }
+        } else {
+            page.json(&object)
+        })
     })?;
-    if let Some(error) = failure.or_else(|| out.flush().err()) {
-        stdout_error(error)?;
-    }
+    page.finish()?;
     Ok(Exit::Code(exit::DONE))
+}
+
+/// The columns of `--format csv`.
+const COLUMNS: [&str; 10] = [
+    "index",
+    "key",
+    "state",
+    "item",
+    "result",
+    "omitted",
+    "exit_code",
+    "duration_us",
+    "attempts",
+    "error",
+];
+
+/// A row as a JSON object.
+pub(crate) fn item_object(row: &ItemRow) -> Value {
+    result_line(
+        row.index,
+        row.key.as_deref(),
+        row.state.name(),
+        &row.content,
+        row.result.as_deref(),
+        row.omitted,
+        row.exit_code,
+        row.duration_us,
+        row.attempts,
+        row.error.as_deref(),
+    )
 }
 
 /// One result as a JSON object.
@@ -122,21 +134,7 @@ fn csv_line(object: &Value) -> String {
         Value::String(text) => quoted(text),
         other => quoted(&other.to_string()),
     };
-    let names = [
-        "index",
-        "key",
-        "state",
-        "item",
-        "result",
-        "omitted",
-        "exit_code",
-        "duration_us",
-        "attempts",
-        "error",
-    ];
-    let mut line = names.map(field).join(",");
-    line.push('\n');
-    line
+    COLUMNS.map(field).join(",")
 }
 
 /// A field as RFC 4180 wants it.

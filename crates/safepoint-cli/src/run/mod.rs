@@ -31,15 +31,13 @@ pub(crate) fn command(context: &Context, mut args: RunArgs) -> Result<Exit> {
         .clone()
         .unwrap_or_else(|| JobPath::name_from_input(&args.inputs[0]));
     let path = JobPath::new(&context.state_dir, &name)?;
-    job::adopt_orphans()?;
-
     let handle = Handle::new(options.slots)?;
     let (describing, suspending, killing) = (handle.clone(), handle.clone(), handle.clone());
     let kind = progress_kind(context, &args);
     let has_bar = kind == ProgressKind::Bar && context.draws;
     let clock = Clock::start();
     let shutdown = Shutdown::builder()
-        .grace(options::grace(&args)?)
+        .grace(settings::grace(args.grace)?.time)
         .clock(clock)
         .on_signal(signal_hook::consts::SIGUSR1, move |_| describing.describe())
         .on_signal(signal_hook::consts::SIGTSTP, move |_| suspending.suspend())

@@ -1,7 +1,5 @@
 //! From flags to the library's options.
 
-use std::time::Duration;
-
 use safepoint::job::{Definition, Delivery, Format, MaxFailures, Options, Order};
 use safepoint::{Error, Result};
 
@@ -83,27 +81,10 @@ pub(super) fn options(args: &RunArgs) -> Result<Options> {
         accept_changes: args.accept_changes,
         fresh: args.fresh,
         order,
+        owns_process: true,
         environment: std::env::vars_os().collect(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
     })
-}
-
-/// The grace period: the flag, else `SHUTDOWN_TIMEOUT` in seconds, else 25 s.
-pub(super) fn grace(args: &RunArgs) -> Result<Duration> {
-    if let Some(grace) = args.grace {
-        return Ok(grace);
-    }
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the command is what reads the environment"
-    )]
-    match std::env::var("SHUTDOWN_TIMEOUT") {
-        Ok(text) => crate::time::parse_duration(&text).map_err(|why| {
-            Error::invalid("SHUTDOWN_TIMEOUT cannot be used")
-                .with_source(std::io::Error::other(why))
-        }),
-        Err(_) => Ok(Duration::from_secs(25)),
-    }
 }
 
 fn parse_max_failures(text: &str) -> Result<MaxFailures> {

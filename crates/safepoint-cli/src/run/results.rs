@@ -5,6 +5,7 @@ use std::io::{self, BufWriter, Stdout, Write};
 use safepoint::job::{Done, ResultSink};
 
 use crate::commands::results::result_line;
+use crate::page::with_schema;
 use crate::render;
 use crate::ui::Pen;
 
@@ -43,7 +44,8 @@ impl StdoutSink {
                 done.attempts,
                 None,
             );
-            return writeln!(self.out, "{line}");
+            let line = with_schema(line).to_string();
+            return writeln!(self.out, "{}", render::safe_json(&line));
         }
         if done.result.is_empty() {
             return Ok(());

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -17,6 +17,8 @@ use crate::time::{show_count, show_duration};
 
 /// How often the bar is drawn.
 const FRAME: Duration = Duration::from_millis(100);
+/// Notices that may wait to be shown.
+const BACKLOG: usize = 1024;
 /// How often a line is written where there is no terminal.
 const LINE: Duration = Duration::from_secs(30);
 
@@ -29,7 +31,7 @@ enum Message {
 
 /// The drawing thread.
 pub(crate) struct Screen {
-    sender: Sender<Message>,
+    sender: SyncSender<Message>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -40,7 +42,7 @@ impl Screen {
         handle: &Handle,
         path: &JobPath,
     ) -> Result<Self> {
-        let (sender, receiver) = channel();
+        let (sender, receiver) = sync_channel(BACKLOG);
         let choice = anstream::AutoStream::choice(&std::io::stderr());
         let has_colour = choice != anstream::ColorChoice::Never;
         let bar = (kind == ProgressKind::Bar).then(|| {
@@ -75,6 +77,7 @@ impl Screen {
         ScreenObserver {
             sender: self.sender.clone(),
             hidden: None,
+            left_out: 0,
         }
     }
 
@@ -104,9 +107,10 @@ impl Drop for Screen {
 
 /// Passes notices on to the drawing thread.
 pub(crate) struct ScreenObserver {
-    sender: Sender<Message>,
+    sender: SyncSender<Message>,
     /// While the process is suspended: dropped to show the bar again.
     hidden: Option<SyncSender<()>>,
+    left_out: u64,
 }
 
 impl Observer for ScreenObserver {
@@ -117,13 +121,31 @@ impl Observer for ScreenObserver {
             Notice::Continued => self.hidden = None,
             _ => {}
         }
-        let _ = self.sender.send(Message::Notice(notice));
+        // A terminal that cannot keep up must slow nothing down: notices are left out, and counted.
+        if self.left_out > 0 {
+            let said = format!(
+                "{} notices were left out; `safepoint show` has the failures",
+                self.left_out
+            );
+            if self
+                .sender
+                .try_send(Message::Notice(Notice::Warning(said)))
+                .is_err()
+            {
+                self.left_out += 1;
+                return;
+            }
+            self.left_out = 0;
+        }
+        if let Err(TrySendError::Full(_)) = self.sender.try_send(Message::Notice(notice)) {
+            self.left_out += 1;
+        }
     }
 }
 
 /// Lets others write to the terminal while the bar is out of the way.
 #[derive(Clone)]
-pub(crate) struct Pen(Sender<Message>);
+pub(crate) struct Pen(SyncSender<Message>);
 
 impl Pen {
     pub(crate) fn while_hidden<T>(&self, write: impl FnOnce() -> T) -> T {
@@ -168,22 +190,23 @@ impl Drawing {
         loop {
             match receiver.recv_timeout(period) {
                 Ok(Message::Notice(notice)) => self.notice(&notice),
-                Ok(Message::Hide(hidden, done)) => match &self.bar {
-                    Some(bar) => bar.suspend(|| {
-                        let _ = hidden.send(());
-                        let _ = done.recv();
-                    }),
-                    None => {
+                Ok(Message::Hide(hidden, done)) => {
+                    if let Some(bar) = &self.bar {
+                        bar.suspend(|| {
+                            let _ = hidden.send(());
+                            let _ = done.recv();
+                        });
+                    } else {
                         let _ = hidden.send(());
                         let _ = done.recv();
                     }
-                },
+                }
                 Ok(Message::End) | Err(RecvTimeoutError::Disconnected) => break,
-                Err(RecvTimeoutError::Timeout) => match self.kind {
-                    ProgressKind::Bar => {}
-                    ProgressKind::Counter => self.say(&self.counter()),
-                    _ => {}
-                },
+                Err(RecvTimeoutError::Timeout) => {
+                    if self.kind == ProgressKind::Counter {
+                        self.say(&self.counter());
+                    }
+                }
             }
             self.draw();
         }

@@ -18,6 +18,7 @@ use std::process::Command;
 
 pub use counter::Counter;
 pub use library::library;
+pub use nix::errno::Errno;
 
 /// When, relative to the call it strikes, the program is killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,7 +90,7 @@ impl Faults {
     }
 
     /// The `call`-th matching call and the `calls - 1` after it fail with `error` (`u64::MAX`: all from there on).
-    pub fn fail(self, call: u64, calls: u64, error: nix::errno::Errno) -> Self {
+    pub fn fail(self, call: u64, calls: u64, error: Errno) -> Self {
         self.set("FAULTS_AT", call.to_string())
             .set("FAULTS_FOR", calls.to_string())
             .set("FAULTS_ERRNO", (error as i32).to_string())

@@ -25,6 +25,17 @@ pub(super) struct Run {
 }
 
 impl Run {
+    /// A run that ended with these lines printed, as far as a recording of it goes.
+    pub(super) fn recorded(acknowledged: Vec<String>) -> Self {
+        Self {
+            status: ExitStatus::from_raw(0),
+            fired: false,
+            timed_out: false,
+            acknowledged,
+            stderr: String::new(),
+        }
+    }
+
     /// All items are done, or dead.
     pub(super) fn finished(&self) -> bool {
         matches!(self.status.code(), Some(0 | 3))

@@ -11,6 +11,7 @@
 
 mod blow;
 mod launch;
+mod power;
 mod report;
 mod scenario;
 mod stored;
@@ -23,6 +24,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use blow::{Blow, Victims};
+pub use power::{CutReport, PowerCuts};
 pub use report::Report;
 pub use scenario::{Kind, Scenario};
 pub use stored::missing;

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
@@ -15,6 +15,21 @@ fn open_append(path: &Path) -> Result<File> {
         .custom_flags(libc::O_NOFOLLOW)
         .open(path)
         .map_err(|error| Error::io("open", path, error))
+}
+
+/// Whether a file has bytes after its last newline.
+fn ends_in_the_middle(path: &Path) -> bool {
+    let last_byte = || -> std::io::Result<u8> {
+        let file = File::open(path)?;
+        let length = file.metadata()?.len();
+        let mut last = [b'\n'];
+        if length > 0 {
+            file.read_exact_at(&mut last, length - 1)?;
+        }
+        Ok(last[0])
+    };
+    // A file that cannot be read may still be appended to.
+    matches!(last_byte(), Ok(last) if last != b'\n')
 }
 
 /// A file to which whole lines are appended, each in one write.
@@ -31,8 +46,14 @@ impl AppendFile {
     ///
     /// [`ErrorKind::Io`](crate::ErrorKind::Io) when it cannot be opened.
     pub fn open(path: &Path) -> Result<Self> {
+        let mut file = open_append(path)?;
+        if ends_in_the_middle(path) {
+            // A crash cut the last line short; the next one must not be glued to it.
+            file.write_all(b"\n")
+                .map_err(|error| Error::io("write", path, error))?;
+        }
         Ok(Self {
-            file: open_append(path)?,
+            file,
             path: path.to_path_buf(),
         })
     }

@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use super::replace::{parent_of, sync_dir};
 use crate::error::{Error, ErrorKind, Result};
 
 /// A directory of state, private to its user.
@@ -14,8 +15,21 @@ pub struct StateDir {
     path: PathBuf,
 }
 
+/// Makes a directory whose parent exists; false if it was there.
+fn make_dir(path: &Path) -> Result<bool> {
+    match fs::DirBuilder::new().mode(0o700).create(path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(Error::io("make the directory", path, error)),
+    }
+}
+
 impl StateDir {
     /// Makes the directory (0700) where it does not exist, with its parents, and opens it.
+    ///
+    /// # Durability
+    ///
+    /// When this returns, a directory that it made survives a power cut: a file in it can be no more durable than its name.
     ///
     /// # Errors
     ///
@@ -28,10 +42,8 @@ impl StateDir {
         {
             Self::create(parent)?;
         }
-        match fs::DirBuilder::new().mode(0o700).create(path) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(Error::io("make the directory", path, error)),
+        if make_dir(path)? {
+            sync_dir(parent_of(path)?)?;
         }
         Self::open(path)
     }
@@ -103,13 +115,15 @@ impl StateDir {
             .map_err(|error| Error::io("make private", &self.path, error))
     }
 
-    /// Makes a directory inside (0700); an existing one is kept.
+    /// Makes a directory inside (0700); an existing one is kept. It need not survive a power cut: it is not synced.
     ///
     /// # Errors
     ///
     /// As [`create`](Self::create).
     pub fn subdir(&self, name: &str) -> Result<Self> {
-        Self::create(&self.path.join(name))
+        let path = self.path.join(name);
+        make_dir(&path)?;
+        Self::open(&path)
     }
 
     /// Reads a small file whole, `None` if there is none. At most `limit` bytes are read.
@@ -229,6 +243,11 @@ pub fn remove_tree(path: &Path) -> Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(Error::io("remove", path, error)),
     }
+}
+
+/// A file's size in bytes; `None` if there is no such file.
+pub fn size(path: &Path) -> Option<u64> {
+    Some(fs::symlink_metadata(path).ok()?.len())
 }
 
 /// When a file's content last changed, in milliseconds since 1970 UTC; `None` if there is no such file.

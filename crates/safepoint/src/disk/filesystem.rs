@@ -51,7 +51,6 @@ impl FilesystemKind {
             .map_err(|error| Error::io("ask for the file system of", path, error.into()))?;
         #[expect(
             clippy::cast_sign_loss,
-            clippy::unnecessary_cast,
             reason = "f_type is a bit pattern whose C type differs by platform"
         )]
         Ok(Self::from_type(found.f_type as u64))

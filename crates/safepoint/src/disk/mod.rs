@@ -18,7 +18,7 @@ mod replace;
 mod reserve;
 
 pub use append::{AppendFile, RotatingLog};
-pub use dir::{StateDir, list_dirs, modified_ms, remove_tree};
+pub use dir::{StateDir, list_dirs, modified_ms, remove_tree, size};
 pub use filesystem::{FilesystemKind, free_bytes};
 pub use input::{FileIdentity, InputFile, open_input};
 pub use lock::{LockAttempt, OwnerLock};

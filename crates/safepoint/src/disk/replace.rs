@@ -69,7 +69,7 @@ pub fn sync_dir(path: &Path) -> Result<()> {
         .map_err(|error| Error::io("sync the directory", path, error))
 }
 
-fn parent_of(path: &Path) -> Result<&Path> {
+pub(super) fn parent_of(path: &Path) -> Result<&Path> {
     match path.parent() {
         Some(parent) if parent.as_os_str().is_empty() => Ok(Path::new(".")),
         Some(parent) => Ok(parent),
@@ -91,11 +91,26 @@ fn parent_of(path: &Path) -> Result<&Path> {
 /// [`ErrorKind::Io`] when the move or a sync fails.
 pub fn swap_into(from: &Path, to: &Path) -> Result<()> {
     use rustix::fs::{CWD, RenameFlags, renameat_with};
-    let moved = match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
-        Err(rustix::io::Errno::EXIST) => renameat_with(CWD, from, CWD, to, RenameFlags::EXCHANGE),
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the directories are synced below; a plain rename is seen by the faults of tests"
+    )]
+    let moved = match fs::rename(from, to) {
+        // Only an empty directory is replaced by a rename; what is not empty has to change places.
+        Err(error) if is_occupied(&error) => {
+            renameat_with(CWD, from, CWD, to, RenameFlags::EXCHANGE).map_err(std::io::Error::from)
+        }
         moved => moved,
     };
-    moved.map_err(|error| Error::io("move to", to, error.into()))?;
+    moved.map_err(|error| Error::io("move to", to, error))?;
     sync_dir(parent_of(to)?)?;
     sync_dir(parent_of(from)?)
+}
+
+fn is_occupied(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{AlreadyExists, DirectoryNotEmpty, NotADirectory};
+    matches!(
+        error.kind(),
+        AlreadyExists | DirectoryNotEmpty | NotADirectory
+    )
 }

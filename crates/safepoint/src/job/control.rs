@@ -29,7 +29,11 @@ pub fn request_stop(path: &JobPath, mode: Mode) -> Result<super::Owner> {
         return Err(Error::new(
             ErrorKind::NotFound,
             format!("job `{}` is not running", path.name),
-        ));
+        )
+        .with_hint(format!(
+            "`safepoint status {}` says how far it is",
+            path.name
+        )));
     };
     let request = StopFile {
         mode: mode.name().to_owned(),
@@ -83,7 +87,11 @@ impl Control {
         {}
         let bytes = self.dir.read(STOP, 4096).ok()??;
         self.dir.remove(STOP).ok()?;
-        let file: StopFile = serde_json::from_slice(&bytes).ok()?;
+        // Whoever put something there that cannot be read plainly wanted a stop.
+        let file = serde_json::from_slice(&bytes).unwrap_or_else(|_| StopFile {
+            mode: Mode::Graceful.name().to_owned(),
+            message: "safepoint stop".to_owned(),
+        });
         Some(if file.mode == Mode::Immediate.name() {
             StopRequest::immediate(Source::User, file.message)
         } else {

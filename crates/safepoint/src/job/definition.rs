@@ -127,10 +127,10 @@ impl Definition {
             match stored.iter().find(|(stored_name, _)| stored_name == name) {
                 Some((_, before)) if before == value => {}
                 Some((_, before)) => {
-                    differences.push(format!("  {name} was `{before}`\n  {name} is  `{value}`"))
+                    differences.push(format!("  {name} was `{before}`\n  {name} is  `{value}`"));
                 }
                 None => {
-                    differences.push(format!("  {name} was not recorded\n  {name} is `{value}`"))
+                    differences.push(format!("  {name} was not recorded\n  {name} is `{value}`"));
                 }
             }
         }
@@ -155,7 +155,7 @@ pub fn quote(word: &[u8]) -> String {
         match letter {
             '\'' => quoted.push_str("'\\''"),
             _ if letter.is_control() && letter != '\n' && letter != '\t' => {
-                quoted.extend(letter.escape_default())
+                quoted.extend(letter.escape_default());
             }
             _ => quoted.push(letter),
         }

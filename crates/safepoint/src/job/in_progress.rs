@@ -76,7 +76,8 @@ pub(super) struct InProgressFile {
 
 impl InProgressFile {
     /// Makes the file anew, all lanes empty.
-    pub(super) fn create(dir: &StateDir, run: u32, lanes: usize) -> Result<Self> {
+    pub(super) fn create(dir: &StateDir, run: u32, slots: usize, per_slot: usize) -> Result<Self> {
+        let lanes = slots * per_slot;
         let file = RandomAccessFile::create(&dir.file(IN_PROGRESS))?;
         let mut bytes = vec![0; HEADER + lanes * RECORD];
         bytes[0..8].copy_from_slice(MAGIC);
@@ -84,6 +85,7 @@ impl InProgressFile {
         bytes[12..16].copy_from_slice(&u32::try_from(lanes).unwrap_or(u32::MAX).to_le_bytes());
         bytes[16..24].copy_from_slice(&boot_id().to_le_bytes());
         bytes[24..28].copy_from_slice(&std::process::id().to_le_bytes());
+        bytes[28..32].copy_from_slice(&u32::try_from(per_slot).unwrap_or(u32::MAX).to_le_bytes());
         for lane in bytes[HEADER..].chunks_exact_mut(RECORD) {
             lane[0..8].copy_from_slice(&EMPTY.to_le_bytes());
         }
@@ -134,18 +136,19 @@ impl InProgressView {
     /// # Errors
     ///
     /// [`ErrorKind::Io`](crate::ErrorKind::Io) when it exists and cannot be read.
-    pub fn read(dir: &StateDir, per_slot: usize) -> Result<Self> {
+    pub fn read(dir: &StateDir) -> Result<Self> {
         let Some(bytes) = dir.read(IN_PROGRESS, 64 << 20)? else {
             return Ok(Self::default());
         };
-        Ok(Self::parse(&bytes, per_slot).unwrap_or_default())
+        Ok(Self::parse(&bytes).unwrap_or_default())
     }
 
-    fn parse(bytes: &[u8], per_slot: usize) -> Option<Self> {
+    fn parse(bytes: &[u8]) -> Option<Self> {
         if bytes.get(0..8)? != MAGIC {
             return None;
         }
         let run = u32::from_le_bytes(bytes.get(8..12)?.try_into().ok()?);
+        let per_slot = u32::from_le_bytes(bytes.get(28..32)?.try_into().ok()?) as usize;
         let boot = u64::from_le_bytes(bytes.get(16..24)?.try_into().ok()?);
         let records: Vec<&[u8]> = bytes.get(HEADER..)?.chunks_exact(RECORD).collect();
         let entries = records
@@ -212,11 +215,11 @@ mod tests {
             started_at_ms: 0,
             ticks: (0, 0),
         };
-        let mut file = InProgressFile::create(&dir, 3, 8).expect("made");
+        let mut file = InProgressFile::create(&dir, 3, 2, 4).expect("made");
         file.write(0, 4, (0..4).map(entry)).expect("written");
         file.write(4, 4, (10..12).map(entry)).expect("written");
         file.write(0, 4, (5..6).map(entry)).expect("written");
-        let view = InProgressView::read(&dir, 4).expect("read");
+        let view = InProgressView::read(&dir).expect("read");
         assert_eq!((view.run, view.is_of_this_boot), (3, true));
         assert_eq!(
             view.entries

@@ -33,7 +33,6 @@ mod template;
 mod wake;
 mod work;
 
-pub use crate::process::become_subreaper as adopt_orphans;
 pub use capture::{MAX_OUTPUT, MAX_STDERR_TAIL};
 pub use control::request_stop;
 pub use definition::{Definition, Delivery, Format, quote};
@@ -50,4 +49,4 @@ pub use publish::component;
 pub use report::{Outcome, Report};
 pub use runner::{Run, preview, run};
 pub use sink::{Done, ResultSink, Untold};
-pub use status::{Listed, Status, clean, list, retry};
+pub use status::{Listed, Status, clean, list, retry, view};

@@ -55,6 +55,9 @@ pub struct Options {
     pub fresh: bool,
     /// In which order results are told.
     pub order: Order,
+    /// Whether this process has no other children than the run's: whatever descends from it is then adopted, reaped, and ended when the
+    /// run ends, also what left its process group. Default no: then only descendants that kept the run's environment are found.
+    pub owns_process: bool,
     /// The environment of the children, without what the run adds.
     pub environment: Vec<(OsString, OsString)>,
     /// The version to record for the run.
@@ -77,6 +80,7 @@ impl Default for Options {
             accept_changes: false,
             fresh: false,
             order: Order::default(),
+            owns_process: false,
             environment: Vec::new(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
         }

@@ -18,7 +18,8 @@ impl Publisher {
     pub(super) fn new(dir: &StateDir, slots: usize) -> Result<Self> {
         disk::remove_tree(&dir.file(WORK))?;
         let work = dir.subdir(WORK)?;
-        let out = dir.subdir(OUT)?;
+        // What is published there is to survive a power cut.
+        let out = StateDir::create(&dir.file(OUT))?;
         let folders = (0..slots)
             .map(|slot| work.subdir(&slot.to_string()))
             .collect::<Result<_>>()?;

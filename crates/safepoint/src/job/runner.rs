@@ -6,8 +6,10 @@
 use std::collections::HashSet;
 use std::ffi::{CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use serde_json::json;
 
@@ -27,10 +29,14 @@ use super::report::{Outcome, Report};
 use super::sink::{ResultSink, Sink};
 use super::template::Template;
 use crate::clock::wall_ms;
-use crate::disk::{self, FilesystemKind, InputFile, Reserve, StateDir, open_input};
+use crate::disk::{self, FilesystemKind, InputFile, Reserve, StateDir};
 use crate::error::{Error, ErrorKind, Result};
-use crate::process::{CONTROL_FD, end_descendants, end_left_behind, find_program, open_null};
-use crate::queue::{Database, JOB_DB, JobRow, Locking, RunRow, Store, StoreOptions};
+use crate::process::{
+    CONTROL_FD, become_subreaper, end_descendants, end_left_behind, find_program, open_null,
+};
+use crate::queue::{
+    Chunk, Database, JOB_DB, JobRow, Locking, Progress, RunRow, Store, StoreOptions,
+};
 use crate::shutdown::{Phase, ShutdownToken};
 
 /// Names that an attempt gets from us, so that an outer job's are not passed on.
@@ -97,96 +103,229 @@ pub fn run(run: Run<'_>) -> Result<Report> {
         results,
     } = run;
     let template = Template::new(definition)?;
-    let search_path = options
-        .environment
-        .iter()
-        .find(|(name, _)| name == "PATH")
-        .map(|(_, value)| value.as_os_str());
-    let program = find_program(template.program(), search_path)?;
+    let search_path = options.environment.iter().find(|(name, _)| name == "PATH");
+    let program = find_program(
+        template.program(),
+        search_path.map(|(_, value)| value.as_os_str()),
+    )?;
     check(definition, options)?;
+    if options.owns_process {
+        become_subreaper()?;
+    }
 
+    let mut opened = open(path, definition, options)?;
+    let spool = start_spool(definition, &opened, &token)?;
+    let feed = Arc::new(Feed::new(definition, spool)?);
+    if token.is_stopping() {
+        return stopped_early(path, &opened, &token);
+    }
+    let reread = opened.changed;
+    let reconciled = reconcile(&opened.database, &feed, options.accept_changes, reread)?;
+    let furniture = Furniture::new(&opened.dir, options)?;
+    let begun = begin(&mut opened, definition, options, reconciled)?;
+
+    let mut events = Events::open(&path.events(), &path.name, begun.number)?;
+    let done = begun.progress.counts.done;
+    events.write(
+        "run_started",
+        json!({"pid": std::process::id(), "done": done, "after_crash": opened.crashed, "ended_strays": opened.ended_strays}),
+    )?;
+    observer.notice(Notice::Started {
+        run: begun.number,
+        done,
+        after_crash: opened.crashed,
+        ended_strays: opened.ended_strays,
+        renewed: begun.renewed,
+        retried: begun.retried,
+    });
+    let launch = Launch {
+        program,
+        template,
+        environment: environment(
+            options,
+            path,
+            &opened.dir,
+            begun.number,
+            definition.delivery,
+        ),
+        item_on_stdin: definition.delivery == Delivery::Stdin,
+        is_worker: definition.delivery == Delivery::Worker,
+        items_are_json: definition
+            .inputs
+            .iter()
+            .all(|input| definition.format_of(input).is_json()),
+        uuid: begun.uuid.clone(),
+        null: open_null()?,
+    };
+    let reserve = Reserve::take(opened.dir.file(layout::RESERVE));
+    let ending = Ending {
+        path,
+        dir: opened.dir.clone(),
+        locking: opened.locking,
+        number: begun.number,
+        reserve,
+        token: token.clone(),
+        handle: handle.clone(),
+    };
+    let outcome = work(
+        opened, begun, furniture, &feed, launch, options, definition, handle, token, observer,
+        results, events,
+    )?;
+    ending.end(outcome, options, observer)
+}
+
+/// A job in our hands, before its run has begun.
+struct Opened {
+    dir: StateDir,
+    ownership: Ownership,
+    control: Control,
+    database: Database,
+    locking: Locking,
+    /// The definition is not the stored one, and that was accepted.
+    changed: bool,
+    /// The run before this one was killed.
+    crashed: bool,
+    /// What was in progress then.
+    in_progress: HashSet<u64>,
+    ended_strays: usize,
+}
+
+/// Takes the job, checks whose it is, and ends what a killed owner left behind.
+fn open(path: &JobPath, definition: &Definition, options: &Options) -> Result<Opened> {
     let dir = prepare_directory(path, options.fresh)?;
-    let mut ownership = Ownership::take(path)?;
+    let ownership = Ownership::take(path)?;
     // From now on others see an owner whom they may ask to stop.
     let control = Control::watch(&dir)?;
-    let (mut database, locking) = open_database(path, &dir, definition)?;
-    let changed = definition.check_against(&path.name, &database.definition()?);
-    let is_changed = changed.is_err();
+    let (database, locking) = open_database(path, &dir, definition)?;
+    let checked = definition.check_against(&path.name, &database.definition()?);
+    let changed = checked.is_err();
     if !options.accept_changes {
-        changed?;
+        checked?;
     }
-    let crashed = database.last_run_crashed()?;
-    let left = InProgressView::read(
-        &dir,
-        if definition.delivery == Delivery::Worker {
-            options.pipeline
-        } else {
-            1
-        },
-    )?;
-    let ended_strays = if crashed {
-        end_left_behind(&left.suspects(), &state_variable(&dir), options.kill_after)?
-    } else {
-        0
-    };
+    let crashed_run = database.crashed_run()?;
+    let crashed = crashed_run.is_some();
+    let (mut in_progress, mut ended_strays) = (HashSet::new(), 0);
+    if crashed {
+        let left = InProgressView::read(&dir)?;
+        // A run that was killed before it began an item left the list of an earlier run, whose crash is counted already.
+        if crashed_run == Some(left.run) {
+            in_progress = left.entries.iter().map(|entry| entry.index).collect();
+        }
+        ended_strays =
+            end_left_behind(&left.suspects(), &state_variable(&dir), options.kill_after)?;
+    }
+    Ok(Opened {
+        dir,
+        ownership,
+        control,
+        database,
+        locking,
+        changed,
+        crashed,
+        in_progress,
+        ended_strays,
+    })
+}
 
-    let feed = Arc::new(Feed::new(
-        definition,
-        start_spool(definition, &dir, &database, &token, &control)?,
-    )?);
-    if token.is_stopping() {
-        return stopped_early(path, &dir, &database, &token);
+/// What a run needs in its directory. Made before the run begins, so that a run that cannot work was never begun.
+struct Furniture {
+    publisher: Publisher,
+    logs: PathBuf,
+}
+
+impl Furniture {
+    fn new(dir: &StateDir, options: &Options) -> Result<Self> {
+        Ok(Self {
+            publisher: Publisher::new(dir, options.slots)?,
+            logs: dir.subdir(layout::LOGS)?.path().to_path_buf(),
+        })
     }
-    let reconciled = reconcile(&database, &feed, options.accept_changes, is_changed)?;
+}
+
+/// A run that has begun: where it stands and where it reads on.
+struct Begun {
+    number: u32,
+    uuid: String,
+    progress: Progress,
+    /// The number of items in the input is not known, or no longer.
+    is_total_stale: bool,
+    start: (usize, Position),
+    skip: Vec<u64>,
+    /// The lowest index that may get a result in this run.
+    first_told: u64,
+    renewed: usize,
+    retried: u64,
+}
+
+/// Takes over what changed, and records that a run begins.
+fn begin(
+    opened: &mut Opened,
+    definition: &Definition,
+    options: &Options,
+    reconciled: Reconciled,
+) -> Result<Begun> {
+    let database = &mut opened.database;
     let renewed = reconciled.renewed.len();
-    let reread = reconciled.reread.is_some();
-    take_over(&mut database, reconciled, is_changed.then_some(definition))?;
+    let is_total_stale = reconciled.reread.is_some();
+    take_over(database, reconciled, opened.changed.then_some(definition))?;
     let retried = if options.retry_failed {
         database.retry(None)?
     } else {
         0
     };
-
-    let in_progress_then: HashSet<u64> = if crashed {
-        left.entries.iter().map(|entry| entry.index).collect()
-    } else {
-        HashSet::new()
-    };
-    let counted: Vec<u64> = in_progress_then.iter().copied().collect();
-    let begin = RunRow {
+    let row = RunRow {
         pid: std::process::id(),
-        host: ownership.owner().host.clone(),
+        host: opened.ownership.owner().host.clone(),
         version: options.version.clone(),
         started_at_ms: wall_ms(),
         ..RunRow::default()
     };
-    let number = database.begin_run(&begin, &counted, options.crash_limit)?;
+    let crashed: Vec<u64> = opened.in_progress.iter().copied().collect();
+    let number = database.begin_run(&row, &crashed, options.crash_limit)?;
     let progress = database.progress()?;
-    let job = database.job()?;
-    let (start, skip) = where_to_read(&database, progress.frontier)?;
-    let first_told = database
-        .first_open()?
-        .unwrap_or(progress.frontier)
-        .min(progress.frontier);
-
-    let mut events = Events::open(&path.events(), &path.name, number)?;
-    events.write(
-        "run_started",
-        json!({"pid": std::process::id(), "done": progress.counts.done, "after_crash": crashed, "ended_strays": ended_strays}),
-    )?;
-    let reserve = Reserve::take(dir.file(layout::RESERVE));
-    observer.notice(Notice::Started {
-        run: number,
-        done: progress.counts.done,
-        after_crash: crashed,
-        ended_strays,
+    let (start, skip) = where_to_read(database, progress.frontier)?;
+    let first_open = database.first_open()?.unwrap_or(progress.frontier);
+    Ok(Begun {
+        number,
+        uuid: database.job()?.uuid,
+        progress,
+        is_total_stale,
+        start,
+        skip,
+        first_told: first_open.min(progress.frontier),
         renewed,
         retried,
-    });
+    })
+}
 
+/// What the work led to, with the store still open.
+struct Worked {
+    tally: Result<Tally>,
+    store: Arc<Store>,
+}
+
+/// Starts the threads and works until all is done or a stop was carried out.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "called once: everything that was prepared, by name"
+)]
+fn work(
+    mut opened: Opened,
+    begun: Begun,
+    furniture: Furniture,
+    feed: &Arc<Feed>,
+    launch: Launch,
+    options: &Options,
+    definition: &Definition,
+    handle: Handle,
+    token: ShutdownToken,
+    observer: &mut dyn Observer,
+    results: Box<dyn ResultSink>,
+    events: Events,
+) -> Result<Worked> {
+    let progress = begun.progress;
     let commits = Arc::new(Mutex::new(Commits::default()));
-    let told = Arc::clone(&commits);
-    let wake = handle.wake.clone();
+    let (told, wake) = (Arc::clone(&commits), handle.wake.clone());
     let on_commit = Box::new(move |committed| {
         told.lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -194,98 +333,69 @@ pub fn run(run: Run<'_>) -> Result<Report> {
         wake.call();
     });
     let store = Arc::new(Store::start(
-        database,
-        number,
+        opened.database,
+        begun.number,
         StoreOptions::default(),
         on_commit,
     )?);
+    let wake = handle.wake.clone();
     let sink = Sink::start(
         results,
         options.order,
         &store,
-        number,
-        first_told,
-        handle.wake.clone(),
+        begun.number,
+        begun.first_told,
+        wake,
     )?;
-    let waking = handle.wake.clone();
-    token.observe(move |_| waking.call());
+    let wake = handle.wake.clone();
+    token.observe(move |_| wake.call());
     let wake = handle.wake.clone();
     let reader = start_reader(
-        Arc::clone(&feed),
-        start,
+        Arc::clone(feed),
+        begun.start,
         progress.frontier,
-        skip,
+        begun.skip,
         move || wake.call(),
     )?;
     let total = Arc::new(Mutex::new(None));
     let counting = match progress.total {
-        Some(known) if !reread => {
+        Some(known) if !begun.is_total_stale => {
             handle.gauge().total.store(known, Ordering::Relaxed);
             None
         }
-        _ => Counting::start(&feed, Arc::clone(&total), &handle),
+        _ => Counting::start(feed, Arc::clone(&total), &handle),
     };
-    let launch = Launch {
-        program,
-        template,
-        environment: environment(options, path, &dir, number, definition.delivery),
-        item_on_stdin: definition.delivery == Delivery::Stdin,
-        is_worker: definition.delivery == Delivery::Worker,
-        items_are_json: definition
-            .inputs
-            .iter()
-            .all(|input| definition.format_of(input).is_json()),
-        uuid: job.uuid,
-        null: open_null()?,
+    let asked = token.clone();
+    let per_slot = if launch.is_worker {
+        options.pipeline
+    } else {
+        1
     };
-    let lanes = options.slots
-        * if launch.is_worker {
-            options.pipeline
-        } else {
-            1
-        };
     let parts = Parts {
+        in_progress: InProgressFile::create(&opened.dir, begun.number, options.slots, per_slot)?,
         options,
         launch,
-        handle: handle.clone(),
-        token: token.clone(),
+        handle,
+        token,
         observer,
         store: Arc::clone(&store),
         commits,
         sink,
-        intake: Intake::new(reader, in_progress_then, definition.key_field.is_some()),
+        intake: Intake::new(reader, opened.in_progress, definition.key_field.is_some()),
         ledger: Ledger::new(progress.frontier),
         events,
-        ownership: &mut ownership,
-        control,
-        polls_control: locking == Locking::Exclusive,
-        publisher: Publisher::new(&dir, options.slots)?,
-        in_progress: InProgressFile::create(&dir, number, lanes)?,
+        ownership: &mut opened.ownership,
+        control: opened.control,
+        polls_control: opened.locking == Locking::Exclusive,
+        publisher: furniture.publisher,
         counts: progress.counts,
-        logs: dir.subdir(layout::LOGS)?.path().to_path_buf(),
+        logs: furniture.logs,
         total,
     };
-    let (worked, sink) = Dispatcher::new(parts)?.run();
+    let (tally, sink) = Dispatcher::new(parts)?.run();
     drop(counting);
-    sink.finish(|| token.phase() >= Phase::Terminating);
-    let left_behind = end_descendants(options.kill_after)?;
-    if left_behind > 0 {
-        observer.notice(Notice::LeftBehind(left_behind));
-    }
-    // Nothing is in progress any more, so the next run must not take anything for crashed.
-    InProgressFile::create(&dir, number, 0)?;
-    let ending = Ending {
-        path,
-        dir: &dir,
-        locking,
-        number,
-        reserve: &reserve,
-        token: &token,
-    };
-    match worked {
-        Ok(tally) => ending.finish(store, tally, &handle),
-        Err(error) => Err(ending.fail(store, error)),
-    }
+    sink.finish(|| asked.phase() >= Phase::Terminating);
+    Ok(Worked { tally, store })
 }
 
 /// Refuses settings and inputs before anything is made.
@@ -323,13 +433,8 @@ fn check(definition: &Definition, options: &Options) -> Result<()> {
                 .with_hint("say how all of them are to be read with `--format`"),
         );
     }
-    for input in definition
-        .inputs
-        .iter()
-        .filter(|input| input.as_os_str() != "-")
-    {
-        open_input(input)?;
-    }
+    // It is made again when the job is ours; here it only looks at the inputs.
+    Feed::new(definition, None)?;
     Ok(())
 }
 
@@ -356,17 +461,7 @@ fn open_database(
 ) -> Result<(Database, Locking)> {
     if !dir.has(JOB_DB) {
         if dir.has(layout::EVENTS) {
-            return Err(Error::new(
-                ErrorKind::Corrupt,
-                format!(
-                    "job `{}` has run before, but its `{JOB_DB}` is gone",
-                    path.name
-                ),
-            )
-            .with_hint(format!(
-                "put `{}` back from a backup, or begin anew with `--fresh`",
-                path.db().display()
-            )));
+            return Err(super::status::gone(path));
         }
         let job = JobRow {
             uuid: uuid::Uuid::now_v7().to_string(),
@@ -387,10 +482,8 @@ fn open_database(
 /// Begins to spool standard input, if it is an input, and waits until what was spooled before was repeated.
 fn start_spool(
     definition: &Definition,
-    dir: &StateDir,
-    database: &Database,
+    opened: &Opened,
     token: &ShutdownToken,
-    control: &Control,
 ) -> Result<Option<Spool>> {
     if !definition
         .inputs
@@ -399,13 +492,31 @@ fn start_spool(
     {
         return Ok(None);
     }
-    let complete = database
+    let complete = opened
+        .database
         .sources()?
         .iter()
         .any(|source| source.path == "-" && source.complete);
-    let spool = Spool::start(InputFile::spool(&dir.file(layout::SPOOL))?, complete)?;
+    let place = definition
+        .inputs
+        .iter()
+        .position(|input| input.as_os_str() == "-");
+    let is_its = |chunk: &&Chunk| Some(chunk.source as usize) == place;
+    let chunks = opened.database.chunks()?;
+    // The last chunk begins at a byte that was there.
+    let read = chunks
+        .iter()
+        .filter(is_its)
+        .map(|chunk| chunk.offset + 1)
+        .max()
+        .unwrap_or(0);
+    let spool = Spool::start(
+        InputFile::spool(&opened.dir.file(layout::SPOOL))?,
+        complete,
+        read,
+    )?;
     spool.wait_verified(|| {
-        if let Some(request) = control.take() {
+        if let Some(request) = opened.control.take() {
             token.request(request);
         }
         token.is_stopping()
@@ -500,16 +611,11 @@ fn environment(
 }
 
 /// A stop was asked for before the run began.
-fn stopped_early(
-    path: &JobPath,
-    dir: &StateDir,
-    database: &Database,
-    token: &ShutdownToken,
-) -> Result<Report> {
-    let progress = database.progress()?;
+fn stopped_early(path: &JobPath, opened: &Opened, token: &ShutdownToken) -> Result<Report> {
+    let progress = opened.database.progress()?;
     Ok(Report {
         job: path.name.clone(),
-        state: dir.path().to_path_buf(),
+        state: opened.dir.path().to_path_buf(),
         run: 0,
         outcome: Outcome::Interrupted,
         counts: progress.counts,
@@ -517,7 +623,7 @@ fn stopped_early(
         done_now: 0,
         failures: 0,
         given_up: 0,
-        elapsed: std::time::Duration::ZERO,
+        elapsed: Duration::ZERO,
         requests: token.requests(),
         has_published: false,
     })
@@ -559,16 +665,42 @@ impl Drop for Counting {
 /// What is needed to leave a job.
 struct Ending<'a> {
     path: &'a JobPath,
-    dir: &'a StateDir,
+    dir: StateDir,
     locking: Locking,
     number: u32,
-    reserve: &'a Reserve,
-    token: &'a ShutdownToken,
+    reserve: Reserve,
+    token: ShutdownToken,
+    handle: Handle,
 }
 
 impl Ending<'_> {
-    fn finish(&self, store: Arc<Store>, tally: Tally, handle: &Handle) -> Result<Report> {
-        let reason = self.token.reason();
+    /// Ends what is left of the children, records how the run ended, and says so.
+    fn end(
+        &self,
+        worked: Worked,
+        options: &Options,
+        observer: &mut dyn Observer,
+    ) -> Result<Report> {
+        let left_behind = if options.owns_process {
+            end_descendants(options.kill_after)?
+        } else {
+            end_left_behind(&[], &state_variable(&self.dir), options.kill_after)?
+        };
+        if left_behind > 0 {
+            observer.notice(Notice::LeftBehind(left_behind));
+        }
+        // Nothing is in progress any more, so the next run must not take anything for crashed.
+        InProgressFile::create(&self.dir, self.number, 0, 1)?;
+        match worked.tally {
+            Ok(tally) => self.finish(worked.store, tally),
+            Err(error) => {
+                drop(worked.store);
+                Err(self.record_failure(error))
+            }
+        }
+    }
+
+    fn finish(&self, store: Arc<Store>, tally: Tally) -> Result<Report> {
         let outcome = match (tally.gave_up, tally.work_left) {
             (true, _) => Outcome::GaveUp,
             (false, true) => Outcome::Interrupted,
@@ -576,17 +708,20 @@ impl Ending<'_> {
         };
         let store = Arc::try_unwrap(store)
             .map_err(|_| Error::new(ErrorKind::Closed, "the store is still in use"))?;
-        let message = reason
-            .as_ref()
-            .filter(|_| outcome != Outcome::Completed)
-            .map(|reason| reason.message.as_str());
-        let counts = match store.close(outcome.name(), message) {
+        let reason = self
+            .token
+            .reason()
+            .filter(|_| outcome != Outcome::Completed);
+        let counts = match store.close(
+            outcome.name(),
+            reason.as_ref().map(|reason| reason.message.as_str()),
+        ) {
             Ok(counts) => counts,
             Err(error) => return Err(self.record_failure(error)),
         };
         let has_published = disk::list_dirs(&self.path.out()).is_ok_and(|names| !names.is_empty());
         disk::remove_tree(&self.dir.file(layout::WORK))?;
-        let gauge = handle.gauge();
+        let gauge = self.handle.gauge();
         let total = Some(gauge.total.load(Ordering::Relaxed)).filter(|total| *total != u64::MAX);
         let report = Report {
             job: self.path.name.clone(),
@@ -602,7 +737,7 @@ impl Ending<'_> {
             done_now: tally.done,
             failures: tally.failures,
             given_up: tally.given_up,
-            elapsed: std::time::Duration::from_micros(gauge.elapsed_us.load(Ordering::Relaxed)),
+            elapsed: Duration::from_micros(gauge.elapsed_us.load(Ordering::Relaxed)),
             requests: self.token.requests(),
             has_published,
         };
@@ -610,14 +745,8 @@ impl Ending<'_> {
         Ok(report)
     }
 
-    /// Closes what is left after an error of ours, and passes the error on.
-    fn fail(&self, store: Arc<Store>, error: Error) -> Error {
-        drop(store);
-        self.record_failure(error)
-    }
-
-    /// Records that the run failed, in the room that was kept back for that. What cannot be recorded now shows as a crash of the run,
-    /// with nothing in progress.
+    /// Records that the run failed, in the room that was kept back for that, and passes the error on. What cannot be recorded now
+    /// shows as a crash of the run, with nothing in progress.
     fn record_failure(&self, error: Error) -> Error {
         self.reserve.give_back();
         if let Ok(mut database) = Database::open(&self.path.db(), self.locking) {

@@ -6,7 +6,7 @@ use super::in_progress::InProgressView;
 use super::layout::JobPath;
 use super::owner::{Owner, Ownership, current_owner};
 use crate::disk::{self, FilesystemKind};
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::queue::{Database, JOB_DB, Locking, Progress, RunRow, View};
 
 /// A job that was found.
@@ -44,6 +44,38 @@ pub fn list(root: &Path) -> Result<Vec<Listed>> {
     Ok(jobs)
 }
 
+/// Opens the items and results of a job to read, also while it runs.
+///
+/// # Errors
+///
+/// [`ErrorKind::NotFound`] when there is no such job, [`ErrorKind::Corrupt`] when its state is damaged or gone,
+/// [`ErrorKind::Busy`] when it runs on a network file system.
+pub fn view(path: &JobPath) -> Result<View> {
+    let dir = path.open()?;
+    if !dir.has(JOB_DB) {
+        return Err(gone(path));
+    }
+    View::open(&dir.file(JOB_DB)).map_err(|error| match (error.kind(), current_owner(path)) {
+        (ErrorKind::Busy, Ok(Some(owner))) => Ownership::refusal(path, &owner),
+        _ => error,
+    })
+}
+
+/// The error for a job with traces of a run and without its database.
+pub(super) fn gone(path: &JobPath) -> Error {
+    Error::new(
+        ErrorKind::Corrupt,
+        format!(
+            "job `{}` has run before, but its `{JOB_DB}` is gone",
+            path.name
+        ),
+    )
+    .with_hint(format!(
+        "put `{}` back from a backup, or begin anew with `--fresh`",
+        path.db().display()
+    ))
+}
+
 /// How far a job is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Status {
@@ -70,16 +102,19 @@ impl Status {
     pub fn read(path: &JobPath) -> Result<Self> {
         let dir = path.open()?;
         let owner = current_owner(path)?;
-        let view = View::open(&dir.file(JOB_DB))?;
+        let view = view(path)?;
         let runs = view.runs()?;
         let in_progress = if owner.is_some() {
-            InProgressView::read(&dir, 1)?
+            InProgressView::read(&dir)?
         } else {
             InProgressView::default()
         };
+        let progress = view.progress()?;
+        let open = progress.counts.pending + progress.counts.waiting;
         let status = match (&owner, runs.last().and_then(|run| run.outcome.as_deref())) {
             (Some(owner), _) => owner.status.clone(),
-            (None, Some("completed")) => "completed".to_owned(),
+            // Dead items that became pending again are work for the next run.
+            (None, Some("completed")) if open == 0 => "completed".to_owned(),
             (None, Some("failed")) => "failed".to_owned(),
             (None, _) => "interrupted".to_owned(),
         };
@@ -87,7 +122,7 @@ impl Status {
             name: path.name.clone(),
             status,
             owner,
-            progress: view.progress()?,
+            progress,
             runs,
             in_progress,
         })
@@ -122,5 +157,9 @@ pub fn retry(path: &JobPath, only: Option<&[u64]>) -> Result<u64> {
 pub fn clean(path: &JobPath) -> Result<()> {
     let dir = path.open()?;
     let _owned = Ownership::take(path)?;
-    disk::remove_tree(dir.path())
+    // Out of the way in one step, so that a kill in between leaves no half a job. The name is none that a job can have.
+    let aside = path.root.join(format!(".{}.removed", path.name));
+    disk::remove_tree(&aside)?;
+    disk::rename(dir.path(), &aside)?;
+    disk::remove_tree(&aside)
 }

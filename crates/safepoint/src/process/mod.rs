@@ -18,6 +18,6 @@ mod strays;
 pub use child::{CONTROL_FD, Child, Exit, SpawnRequest, spawn};
 pub use group::{GroupTable, signal_group, wait_for_group};
 pub use pause::stop_self;
-pub use procfs::{boot_id, clock_ticks, start_ticks};
+pub use procfs::{boot_id, clock_ticks, is_alive, start_ticks};
 pub use program::{find_program, open_null};
 pub use strays::{Suspect, become_subreaper, end_descendants, end_left_behind, reap_adopted};

@@ -38,6 +38,11 @@ pub fn start_ticks(pid: Pid) -> Option<u64> {
     stat(pid).map(|stat| stat.start_ticks)
 }
 
+/// Whether there is such a process and it can still do something: a zombie cannot.
+pub fn is_alive(pid: Pid) -> bool {
+    stat(pid).is_some_and(|stat| !matches!(stat.state, b'Z' | b'X'))
+}
+
 pub(super) fn stat(pid: Pid) -> Option<Stat> {
     parse_stat(&read(
         &format!("/proc/{}/stat", pid.as_raw_nonzero()),

@@ -14,7 +14,7 @@ use rustix::process::{
 };
 
 use super::group::signal_group;
-use super::procfs::{has_variable, processes, stat};
+use super::procfs::{Stat, has_variable, processes, stat};
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -41,7 +41,8 @@ pub fn become_subreaper() -> Result<()> {
     })
 }
 
-/// Ends what a killed owner left behind: the noted children and everything that has `variable` (`NAME=value`) in its environment.
+/// Ends what a killed owner left behind: the noted children with their groups, and everything that has `variable` (`NAME=value`) in
+/// its environment.
 ///
 /// Each gets SIGTERM, and SIGKILL after `grace`. Returns how many were found.
 ///
@@ -50,20 +51,36 @@ pub fn become_subreaper() -> Result<()> {
 /// [`ErrorKind::Busy`] when one of them does not end even so.
 pub fn end_left_behind(noted: &[Suspect], variable: &[u8], grace: Duration) -> Result<usize> {
     let ours = ancestry();
+    // A group is known by its leader, and stays the same one until its last member has ended: its number is not given out before.
+    let mut groups: HashSet<i32> = HashSet::new();
     let find = || {
-        processes()
+        let all: Vec<(Pid, Stat)> = processes()
             .into_iter()
             .filter(|pid| !ours.contains(&pid.as_raw_nonzero().get()))
-            .filter(|pid| {
-                noted
-                    .iter()
-                    .any(|suspect| suspect.pid == *pid && is_suspect(suspect))
+            .filter_map(|pid| Some((pid, stat(pid)?)))
+            .collect();
+        groups.retain(|group| all.iter().any(|(_, stat)| stat.group == *group));
+        for suspect in noted {
+            let number = suspect.pid.as_raw_nonzero().get();
+            let led = |(pid, stat): &(Pid, Stat)| {
+                *pid == suspect.pid && stat.group == number && suspect.is(stat)
+            };
+            if all.iter().any(led) {
+                groups.insert(number);
+            }
+        }
+        all.into_iter()
+            .filter(|(pid, stat)| {
+                groups.contains(&stat.group)
+                    || noted
+                        .iter()
+                        .any(|suspect| suspect.pid == *pid && suspect.is(stat))
                     || has_variable(*pid, variable)
             })
+            .map(|(pid, _)| pid)
             .collect()
     };
-    let count = end_all(find, grace)?;
-    Ok(count)
+    end_all(find, grace)
 }
 
 /// Ends all descendants of this process that are left, and reaps those that became its children. Returns how many there were.
@@ -96,11 +113,11 @@ pub fn reap_adopted(own: &[Pid]) {
     }
 }
 
-/// Whether the process with the suspect's number is the one that was noted. A tick of slack covers rounding.
-fn is_suspect(suspect: &Suspect) -> bool {
-    stat(suspect.pid).is_some_and(|stat| {
-        stat.start_ticks + 1 >= suspect.not_before && stat.start_ticks <= suspect.not_after + 1
-    })
+impl Suspect {
+    /// Whether the process with its number is the one that was noted. A tick of slack covers rounding.
+    fn is(&self, stat: &Stat) -> bool {
+        stat.start_ticks + 1 >= self.not_before && stat.start_ticks <= self.not_after + 1
+    }
 }
 
 /// This process and its ancestors: a run that was started inside another job's attempt must not end itself.
@@ -143,7 +160,7 @@ fn descendants() -> Vec<Pid> {
 }
 
 /// Ends all that `find` finds, until it finds nothing: SIGTERM, after `grace` SIGKILL.
-fn end_all(find: impl Fn() -> Vec<Pid>, grace: Duration) -> Result<usize> {
+fn end_all(mut find: impl FnMut() -> Vec<Pid>, grace: Duration) -> Result<usize> {
     let mut seen = HashSet::new();
     let clock = Clock::start();
     let kill_at = clock.now() + grace;

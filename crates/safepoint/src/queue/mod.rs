@@ -25,5 +25,6 @@ pub use item::{Counts, OpenItem, State};
 pub use retry::RetryPolicy;
 pub use sqlite::{
     AttemptRow, Committed, Database, FORMAT_VERSION, FormatVersion, ItemRow, JOB_DB, JobRow,
-    Locking, MAX_CRASHES, Problem, Progress, RunRow, Store, StoreOptions, View, ViewFilter,
+    Locking, MAX_CRASHES, Problem, Progress, Renewed, RunRow, Store, StoreOptions, View,
+    ViewFilter, sqlite_version,
 };

@@ -36,7 +36,7 @@ impl RetryPolicy {
         let wait = self.base.saturating_mul(1 << doublings).min(self.cap);
         // The top bits of a multiplicative hash are well mixed even for small, consecutive numbers (Knuth, TAOCP 6.4).
         let mixed = u32::try_from(spread.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 48).unwrap_or(0);
-        Some(wait - (wait / 4).mul_f64(f64::from(mixed) / 65_536.0))
+        Some(wait.saturating_sub((wait / 4).mul_f64(f64::from(mixed) / 65_536.0)))
     }
 }
 

@@ -168,15 +168,22 @@ impl Dispatcher<'_> {
                 return Ok(());
             }
         };
+        // Noted before the child can do anything, so that an item that kills its runner at once is known by the next run.
+        let mut entry = Entry {
+            index: work.index,
+            attempt: work.attempt(),
+            pid: 0,
+            started_at_ms: began.wall_ms,
+            ticks: (0, 0),
+        };
+        self.parts
+            .in_progress
+            .write(slot, 1, std::iter::once(entry))?;
+        self.stale_lanes[slot] = false;
         match self.start(slot, &work, &key, &words) {
             Ok((child, stdout, stderr)) => {
-                let entry = Entry {
-                    index: work.index,
-                    attempt: work.attempt(),
-                    pid: child.pid().as_raw_nonzero().get().unsigned_abs(),
-                    started_at_ms: began.wall_ms,
-                    ticks: child.started_ticks,
-                };
+                entry.pid = child.pid().as_raw_nonzero().get().unsigned_abs();
+                entry.ticks = child.started_ticks;
                 self.set_group(slot, Some(child.pid()));
                 let attempt = CommandAttempt {
                     work,
@@ -201,7 +208,10 @@ impl Dispatcher<'_> {
                     .in_progress
                     .write(slot, 1, std::iter::once(entry))
             }
-            Err(error) => self.could_not_start(work, began, error),
+            Err(error) => {
+                self.stale_lanes[slot] = true;
+                self.could_not_start(work, began, error)
+            }
         }
     }
 
@@ -255,10 +265,7 @@ impl Dispatcher<'_> {
     }
 
     fn could_not_start(&mut self, work: Work, began: Began, error: Error) -> Result<()> {
-        let code = std::error::Error::source(&error)
-            .and_then(|source| source.downcast_ref::<std::io::Error>())
-            .and_then(std::io::Error::raw_os_error);
-        if code == Some(libc::E2BIG) {
+        if system_code(&error) == Some(libc::E2BIG) {
             let error = format!(
                 "{}; pass the item on standard input with `--stdin`",
                 error.chain()
@@ -276,6 +283,16 @@ impl Dispatcher<'_> {
         }
         self.parts.intake.put_back(work);
         Err(error)
+    }
+
+    /// Takes items that have ended out of the notes, where no new one has taken their place.
+    pub(super) fn clear_stale_lanes(&mut self) -> Result<()> {
+        for slot in 0..self.stale_lanes.len() {
+            if std::mem::take(&mut self.stale_lanes[slot]) {
+                self.parts.in_progress.write(slot, 1, std::iter::empty())?;
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn handle_command(&mut self, slot: usize, part: u64) -> Result<()> {
@@ -305,7 +322,7 @@ impl Dispatcher<'_> {
         if part == Part::Stdout as u64 {
             if let Some(stdout) = &attempt.stdout
                 && read_available(stdout, &mut buffer, rounds, |bytes| {
-                    attempt.head.push(bytes)
+                    attempt.head.push(bytes);
                 }) == Read::Ended
             {
                 attempt.stdout = None;
@@ -314,7 +331,7 @@ impl Dispatcher<'_> {
             let mut read = Vec::new();
             if let Some(stderr) = &attempt.stderr
                 && read_available(stderr, &mut buffer, rounds, |bytes| {
-                    read.extend_from_slice(bytes)
+                    read.extend_from_slice(bytes);
                 }) == Read::Ended
             {
                 attempt.stderr = None;
@@ -353,7 +370,7 @@ impl Dispatcher<'_> {
         for part in [Part::Stdout, Part::Stderr, Part::Control] {
             self.read_command(slot, &mut attempt, part as u64, 1024);
         }
-        self.parts.in_progress.write(slot, 1, std::iter::empty())?;
+        self.stale_lanes[slot] = true;
         let CommandAttempt {
             work,
             began,
@@ -369,87 +386,81 @@ impl Dispatcher<'_> {
             exit,
             tail,
         };
+        let said = Said::read(&control);
+        self.parts.ledger_cost(said.cost_micros);
         let stopping = self.parts.token.is_stopping();
-        if matches!(ending, Some((Ending::Stop, _))) || (stopping && is_stop_exit(exit)) {
-            self.parts.publisher.discard(slot)?;
-            self.give_up(ended.work);
-            return Ok(());
+        let fate = fate(ending.map(|(why, _)| why), exit, stopping, &said);
+        if fate == Fate::Done {
+            return self.finish_command(slot, ended, head, said);
         }
-        if let Some((Ending::TimedOut, _)) = ending {
+        self.parts.publisher.discard(slot)?;
+        let stderr = ended.tail.bytes().to_vec();
+        match fate {
+            Fate::GivenUp => self.give_up(ended.work),
+            Fate::TimedOut => {
+                let limit = self.parts.options.timeout.unwrap_or_default();
+                let error = format!("timed out after {}", super::seconds(limit));
+                self.fail(
+                    ended.work,
+                    began,
+                    error,
+                    Some(exit),
+                    stderr,
+                    Again::AsPolicy,
+                );
+            }
+            Fate::NotNow => {
+                self.parts.intake.put_back(ended.work);
+                self.uncount_begun();
+                self.pause_for(said.retry_after);
+            }
+            Fate::SaidError => {
+                let again = match (said.retry, said.retry_after) {
+                    (false, _) => Again::Never,
+                    (true, after) => after.map_or(Again::AsPolicy, Again::After),
+                };
+                let error = said.error.unwrap_or_default();
+                self.fail(ended.work, began, error, Some(exit), stderr, again);
+            }
+            Fate::Doubtful => {
+                let until = self.now() + HOLD;
+                self.held.push(Held { until, ended });
+            }
+            Fate::Failed | Fate::Done => self.fail_command(ended),
+        }
+        Ok(())
+    }
+
+    /// Publishes the files of an attempt that succeeded, and settles it.
+    fn finish_command(&mut self, slot: usize, ended: Ended, head: Head, said: Said) -> Result<()> {
+        let Ended {
+            work, began, exit, ..
+        } = ended;
+        if let Err(error) = self.parts.publisher.publish(slot, &work.key()) {
+            if is_of_the_disk(&error) {
+                // No item is to blame, so none may die of it: the run cannot go on.
+                self.parts.intake.put_back(work);
+                return Err(error);
+            }
             self.parts.publisher.discard(slot)?;
-            let limit = self.parts.options.timeout.unwrap_or_default();
-            let error = format!("timed out after {}", super::seconds(limit));
             self.fail(
-                ended.work,
+                work,
                 began,
-                error,
+                error.chain(),
                 Some(exit),
-                ended.tail.bytes().to_vec(),
+                Vec::new(),
                 Again::AsPolicy,
             );
             return Ok(());
         }
-        let said = Said::read(&control);
-        self.parts.ledger_cost(said.cost_micros);
-        if exit == Exit::Code(NOT_NOW) {
-            self.parts.publisher.discard(slot)?;
-            self.parts.intake.put_back(ended.work);
-            self.uncount_begun();
-            self.pause_for(said.retry_after);
-            return Ok(());
-        }
-        if let Some(error) = said.error {
-            self.parts.publisher.discard(slot)?;
-            let again = if said.retry {
-                said.retry_after.map_or(Again::AsPolicy, Again::After)
-            } else {
-                Again::Never
-            };
-            self.fail(
-                ended.work,
-                began,
-                error,
-                Some(exit),
-                ended.tail.bytes().to_vec(),
-                again,
-            );
-            return Ok(());
-        }
-        if exit == Exit::Code(0) {
-            if let Err(error) = self.parts.publisher.publish(slot, &ended.work.key()) {
-                self.parts.publisher.discard(slot)?;
-                self.fail(
-                    ended.work,
-                    began,
-                    error.chain(),
-                    Some(exit),
-                    Vec::new(),
-                    Again::AsPolicy,
-                );
-                return Ok(());
-            }
-            let (result, omitted) = said
-                .result
-                .map_or((head.bytes, head.omitted), |result| (result, 0));
-            self.succeed(ended.work, began, Some(0), result, omitted);
-            return Ok(());
-        }
-        self.parts.publisher.discard(slot)?;
-        if matches!(exit, Exit::Signal(_)) && is_stop_exit(exit) {
-            self.held.push(Held {
-                until: self.now() + HOLD,
-                ended,
-            });
-            return Ok(());
-        }
-        self.fail_command(ended)
+        let (result, omitted) = said
+            .result
+            .map_or((head.bytes, head.omitted), |result| (result, 0));
+        self.succeed(work, began, Some(0), result, omitted);
+        Ok(())
     }
 
-    #[expect(
-        clippy::unnecessary_wraps,
-        reason = "its callers pass errors on, and so may it"
-    )]
-    pub(super) fn fail_command(&mut self, ended: Ended) -> Result<()> {
+    pub(super) fn fail_command(&mut self, ended: Ended) {
         let mut error = ended.exit.describe();
         if let Some(line) = ended.tail.last_line() {
             error = format!("{error}: {line}");
@@ -463,7 +474,6 @@ impl Dispatcher<'_> {
             stderr,
             Again::AsPolicy,
         );
-        Ok(())
     }
 }
 
@@ -472,6 +482,54 @@ impl super::Parts<'_> {
         if micros > 0 {
             self.ledger.note(Change::Cost(micros));
         }
+    }
+}
+
+/// The system's number for what an error of ours came from.
+fn system_code(error: &Error) -> Option<i32> {
+    std::error::Error::source(error)?
+        .downcast_ref::<std::io::Error>()?
+        .raw_os_error()
+}
+
+/// Whether the disk is full, read-only or broken.
+fn is_of_the_disk(error: &Error) -> bool {
+    matches!(
+        system_code(error),
+        Some(libc::ENOSPC | libc::EDQUOT | libc::EROFS | libc::EIO)
+    )
+}
+
+/// What becomes of an attempt whose command has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    /// Neither done nor failed: a stop ended it.
+    GivenUp,
+    /// It took too long.
+    TimedOut,
+    /// It said "not now".
+    NotNow,
+    /// It said on its control descriptor that it failed.
+    SaidError,
+    /// It succeeded.
+    Done,
+    /// A stop signal ended it, and no stop was asked for yet: one may be about to arrive.
+    Doubtful,
+    /// It failed.
+    Failed,
+}
+
+/// Decides, from how it ended and what it said; the first that holds counts.
+fn fate(ending: Option<Ending>, exit: Exit, stopping: bool, said: &Said) -> Fate {
+    match (ending, exit) {
+        (Some(Ending::Stop), _) => Fate::GivenUp,
+        (_, exit) if stopping && is_stop_exit(exit) => Fate::GivenUp,
+        (Some(Ending::TimedOut), _) => Fate::TimedOut,
+        (None, Exit::Code(NOT_NOW)) => Fate::NotNow,
+        (None, _) if said.error.is_some() => Fate::SaidError,
+        (None, Exit::Code(0)) => Fate::Done,
+        (None, Exit::Signal(_)) if is_stop_exit(exit) => Fate::Doubtful,
+        (None, _) => Fate::Failed,
     }
 }
 
@@ -580,6 +638,31 @@ mod tests {
         let said = Said::read(b"{\"error\":\"no\",\"retry\":false}\n");
         assert_eq!((said.error.as_deref(), said.retry), (Some("no"), false));
         assert!(Said::read(b"hello\n").error.is_some());
+    }
+
+    #[test]
+    fn an_attempt_that_a_stop_ended_is_neither_done_nor_failed() {
+        let silent = Said::read(b"");
+        for exit in [Exit::Code(0), Exit::Code(1), Exit::Signal(libc::SIGKILL)] {
+            assert_eq!(fate(Some(Ending::Stop), exit, true, &silent), Fate::GivenUp);
+        }
+        assert_eq!(
+            fate(None, Exit::Signal(libc::SIGINT), true, &silent),
+            Fate::GivenUp
+        );
+        assert_eq!(
+            fate(None, Exit::Signal(libc::SIGINT), false, &silent),
+            Fate::Doubtful
+        );
+        assert_eq!(fate(None, Exit::Code(0), true, &silent), Fate::Done);
+        assert_eq!(fate(None, Exit::Code(130), false, &silent), Fate::Failed);
+        assert_eq!(
+            fate(Some(Ending::TimedOut), Exit::Code(0), false, &silent),
+            Fate::TimedOut
+        );
+        let error = Said::read(b"{\"error\":\"no\"}");
+        assert_eq!(fate(None, Exit::Code(0), false, &error), Fate::SaidError);
+        assert_eq!(fate(None, Exit::Code(NOT_NOW), false, &error), Fate::NotNow);
     }
 
     #[test]

@@ -64,6 +64,12 @@ impl Ledger {
         }
     }
 
+    /// Tells the store how far the run has got in the end, so that the next one need not look for it.
+    pub(super) fn finish(&mut self, store: &Store) {
+        let frontier = self.frontier();
+        store.submit(&mut self.changes, frontier);
+    }
+
     /// Every index below has a durable row.
     fn frontier(&self) -> u64 {
         self.open.first().copied().unwrap_or(self.next_index)

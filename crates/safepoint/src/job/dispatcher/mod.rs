@@ -167,6 +167,8 @@ pub(super) struct Dispatcher<'a> {
     slots: Vec<Slot>,
     logs: Vec<RotatingLog>,
     controls: Vec<command::ControlPipe>,
+    /// Slots whose note of what is in progress names an attempt that has ended.
+    stale_lanes: Vec<bool>,
     buffer: Vec<u8>,
     tally: Tally,
     started: Moment,
@@ -234,6 +236,7 @@ impl<'a> Dispatcher<'a> {
             slots: (0..slots).map(|_| Slot::Idle).collect(),
             logs,
             controls,
+            stale_lanes: vec![false; slots],
             buffer: vec![0; 64 * 1024],
             tally: Tally::default(),
             started,
@@ -257,9 +260,18 @@ impl<'a> Dispatcher<'a> {
 
     /// Works until all is done or a stop was carried out. An error leaves no child behind; what was acknowledged is durable.
     pub(super) fn run(mut self) -> (Result<Tally>, Sink) {
-        let worked = self.work();
-        if worked.is_err() {
-            self.end_children_now();
+        let mut worked = self.work();
+        match &worked {
+            Ok(()) => self.parts.ledger.finish(&self.parts.store),
+            Err(error) => {
+                self.end_children_now();
+                // What was committed meanwhile is told; and that the store is closed has a cause, which is what people need to know.
+                if let Err(cause) = self.take_commits()
+                    && error.kind() == ErrorKind::Closed
+                {
+                    worked = Err(cause);
+                }
+            }
         }
         self.update_gauge();
         let tally = Tally {
@@ -276,12 +288,13 @@ impl<'a> Dispatcher<'a> {
             self.look_at_limits();
             self.look_at_stop()?;
             self.look_at_requests()?;
-            self.settle_held()?;
+            self.settle_held();
             self.enforce_time_limits();
             if self.may_begin() {
                 self.fill()?;
                 self.look_at_item_limit()?;
             }
+            self.clear_stale_lanes()?;
             self.flush_workers();
             self.parts.ledger.submit(&self.parts.store);
             self.update_gauge();
@@ -345,6 +358,15 @@ impl<'a> Dispatcher<'a> {
         }
         if !commits.changes.is_empty() {
             self.parts.ledger.committed(&commits.changes);
+            for change in &commits.changes {
+                if let Change::Total(total) = change {
+                    self.parts
+                        .handle
+                        .gauge()
+                        .total
+                        .store(*total, Ordering::Relaxed);
+                }
+            }
             self.parts.intake.committed(&commits.changes);
             self.parts.sink.tell(commits.changes);
         }
@@ -356,11 +378,6 @@ impl<'a> Dispatcher<'a> {
             .take();
         if let Some(total) = total {
             self.parts.ledger.note(Change::Total(total));
-            self.parts
-                .handle
-                .gauge()
-                .total
-                .store(total, Ordering::Relaxed);
         }
         commits.failure.map_or(Ok(()), Err)
     }
@@ -514,7 +531,7 @@ impl<'a> Dispatcher<'a> {
     }
 
     /// Decides about attempts that a signal ended, once the time in which a stop could have arrived is over.
-    fn settle_held(&mut self) -> Result<()> {
+    fn settle_held(&mut self) {
         let now = self.now();
         let stopping = self.parts.token.is_stopping();
         let (ripe, held) = std::mem::take(&mut self.held)
@@ -525,10 +542,9 @@ impl<'a> Dispatcher<'a> {
             if stopping {
                 self.give_up(held.ended.work);
             } else {
-                self.fail_command(held.ended)?;
+                self.fail_command(held.ended);
             }
         }
-        Ok(())
     }
 
     fn enforce_time_limits(&mut self) {
@@ -544,7 +560,7 @@ impl<'a> Dispatcher<'a> {
         }
         self.lingering
             .retain(|group| !wait_for_group(*group, Duration::ZERO));
-        if now.since(self.swept) >= Duration::from_secs(5) {
+        if self.parts.options.owns_process && now.since(self.swept) >= Duration::from_secs(5) {
             self.swept = now;
             reap_adopted(&self.groups());
         }

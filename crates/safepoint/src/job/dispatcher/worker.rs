@@ -218,6 +218,28 @@ impl Dispatcher<'_> {
             self.uncount_begun();
             return Ok(());
         }
+        // The reader has refused what JSON cannot carry; a retried dead item comes from its row and is looked at here.
+        let is_fit = work.from.is_none()
+            || if is_json {
+                serde_json::from_slice::<serde::de::IgnoredAny>(&work.content).is_ok()
+            } else {
+                std::str::from_utf8(&work.content).is_ok()
+            };
+        if !is_fit {
+            let began = Began {
+                at: now,
+                wall_ms: wall_ms(),
+            };
+            self.fail(
+                work,
+                began,
+                "the item is not valid JSON or UTF-8, which a worker needs".to_owned(),
+                None,
+                Vec::new(),
+                Again::Never,
+            );
+            return Ok(());
+        }
         let id = worker.next_id;
         worker.next_id += 1;
         write_request(
@@ -388,7 +410,7 @@ impl Dispatcher<'_> {
         let mut read = Vec::new();
         if let Some(stderr) = &worker.stderr
             && read_available(stderr, &mut buffer, rounds, |bytes| {
-                read.extend_from_slice(bytes)
+                read.extend_from_slice(bytes);
             }) == Read::Ended
         {
             worker.stderr = None;
@@ -405,7 +427,7 @@ impl Dispatcher<'_> {
         let mut ended = Read::Open;
         if let Some(stdout) = &worker.stdout {
             ended = read_available(stdout, &mut buffer, rounds, |bytes| {
-                held.extend_from_slice(bytes)
+                held.extend_from_slice(bytes);
             });
         }
         self.buffer = buffer;

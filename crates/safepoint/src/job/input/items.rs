@@ -43,7 +43,7 @@ pub(in crate::job) struct Position {
 /// How a source's bytes are cut.
 enum Cutter {
     Split(Splitter),
-    Csv(CsvReader, Vec<String>),
+    Csv(Box<CsvReader>, Vec<String>),
 }
 
 /// Where in a source its cutter is.
@@ -93,16 +93,13 @@ impl Cursor {
             Format::Null => Cutter::Split(Splitter::new(bytes, 0, position.offset)),
             Format::Csv => {
                 let shown = path.display().to_string();
-                match header_bytes {
-                    Some(from_start) => {
-                        let names = csv::header(&shown, CsvReader::new(from_start, 0).next()?)?;
-                        Cutter::Csv(CsvReader::new(bytes, position.offset), names)
-                    }
-                    None => {
-                        let mut reader = CsvReader::new(bytes, 0);
-                        let names = csv::header(&shown, reader.next()?)?;
-                        Cutter::Csv(reader, names)
-                    }
+                if let Some(from_start) = header_bytes {
+                    let names = csv::header(&shown, CsvReader::new(from_start, 0).next()?)?;
+                    Cutter::Csv(Box::new(CsvReader::new(bytes, position.offset)), names)
+                } else {
+                    let mut reader = CsvReader::new(bytes, 0);
+                    let names = csv::header(&shown, reader.next()?)?;
+                    Cutter::Csv(Box::new(reader), names)
                 }
             }
         };
@@ -279,7 +276,7 @@ impl ItemReader {
         let index = self.index;
         self.index += 1;
         // Chunks begin at multiples of a fixed number of items, so that reading again from anywhere finds the same ones.
-        if index % CHUNK_ITEMS == 0 {
+        if index.is_multiple_of(CHUNK_ITEMS) {
             self.finished.extend(self.chunk.take());
         }
         let chunk = self.chunk.get_or_insert(Chunk {

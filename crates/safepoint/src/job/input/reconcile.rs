@@ -4,13 +4,13 @@ use super::items::Position;
 use super::reader::Feed;
 use crate::disk::FileIdentity;
 use crate::error::{Error, ErrorKind, Result};
-use crate::queue::{Chunk, Database, SourceRow, State};
+use crate::queue::{Chunk, Database, Renewed, SourceRow, State};
 
 /// What became of the comparison.
 #[derive(Debug, Default)]
 pub(in crate::job) struct Reconciled {
-    /// Items whose content is new, with that content: to be made pending.
-    pub(in crate::job) renewed: Vec<(u64, Vec<u8>)>,
+    /// Items whose content is new: to be made pending, or dead where the new content is refused.
+    pub(in crate::job) renewed: Vec<Renewed>,
     /// Rows from this index on have no item any more.
     pub(in crate::job) removed_from: Option<u64>,
     /// The sources and chunks, if the input was read anew.
@@ -59,7 +59,12 @@ pub(in crate::job) fn reconcile(
                 refusal = Some(changed(feed, &item, content));
                 return Ok(false);
             }
-            outcome.renewed.push((index, item.content.into_vec()));
+            outcome.renewed.push(Renewed {
+                index,
+                key: item.key,
+                content: item.content,
+                refusal: item.refusal,
+            });
         }
         Ok(true)
     })?;

@@ -68,13 +68,16 @@ pub(in crate::job) struct Spool {
 
 impl Spool {
     /// Begins to copy standard input to `file`. `complete`: an earlier run spooled it to its end.
-    pub(in crate::job) fn start(file: InputFile, complete: bool) -> Result<Self> {
+    ///
+    /// `read`: so many bytes, at least, were read from it before.
+    pub(in crate::job) fn start(file: InputFile, complete: bool, read: u64) -> Result<Self> {
         let spooled = file.identity()?.size;
         let shared = Arc::new(Shared::default());
         let copier = Copier {
             shared: Arc::clone(&shared),
             spooled,
             complete,
+            read,
         };
         let target = InputFile::spool(file.path())?;
         let earlier = file.reopen()?;
@@ -170,6 +173,7 @@ struct Copier {
     shared: Arc<Shared>,
     spooled: u64,
     complete: bool,
+    read: u64,
 }
 
 impl Copier {
@@ -250,6 +254,7 @@ impl Copier {
                 "give the same input again, or none (`< /dev/null`) to go on with what was spooled",
             ));
         }
+        self.check_length(position)?;
         target.sync()?;
         self.shared.update(|progress| {
             progress.available = position;
@@ -259,12 +264,28 @@ impl Copier {
         Ok(())
     }
 
+    /// Refuses a spool that has lost what was read from it.
+    fn check_length(&self, length: u64) -> Result<()> {
+        if length >= self.read {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::Corrupt,
+            format!(
+                "the spool of standard input has {length} bytes, and {} were read from it before",
+                self.read
+            ),
+        )
+        .with_hint("give the same standard input again, or put `spool` back from a backup"))
+    }
+
     /// Nothing came in: what was spooled before is the input.
     fn use_spool(&self) -> Result<()> {
         if !self.complete {
             return Err(Error::new(ErrorKind::Incompatible, format!("only the first {} bytes of standard input were spooled before the job was ended", self.spooled))
                 .with_hint("give the same standard input again: what is done will not be done again"));
         }
+        self.check_length(self.spooled)?;
         self.shared.update(|progress| {
             progress.available = self.spooled;
             progress.verified = true;

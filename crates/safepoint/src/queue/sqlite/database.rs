@@ -36,6 +36,19 @@ pub struct JobRow {
     pub created_by: String,
 }
 
+/// An item whose content in the input changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Renewed {
+    /// Its index in the input, from 0.
+    pub index: u64,
+    /// Its key, if that is not the index.
+    pub key: Option<Box<str>>,
+    /// What the input says of it now.
+    pub content: Box<[u8]>,
+    /// Why it cannot be worked on.
+    pub refusal: Option<String>,
+}
+
 /// How far a job has got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Progress {
@@ -312,24 +325,60 @@ impl Database {
         Ok(())
     }
 
-    /// Gives an item new content and makes it pending, with no attempts counted.
+    /// Gives items new content, with no attempts counted: each is pending, or dead where its content is refused, or a duplicate where
+    /// its new key is taken. Rows from `removed_from` on are forgotten.
     ///
     /// # Errors
     ///
     /// As [`open`](Self::open).
-    pub fn renew(&mut self, renewed: &[(u64, Vec<u8>)], removed_from: Option<u64>) -> Result<()> {
+    pub fn renew(&mut self, renewed: &[Renewed], removed_from: Option<u64>) -> Result<()> {
         let write = |error| failure("write", error);
         let transaction = self.connection.transaction().map_err(write)?;
         {
             let mut renew = transaction
                 .prepare(
-                    "UPDATE items SET state = 'pending', attempts = 0, crashes = 0, content = ?2, result = NULL, omitted = 0, error = NULL, exit_code = NULL, not_before_ms = 0 WHERE item = ?1",
+                    "UPDATE items SET state = ?2, key = ?3, content = ?4, error = ?5, not_before_ms = ?6, attempts = 0, crashes = 0,
+                        result = NULL, omitted = 0, exit_code = NULL
+                     WHERE item = ?1",
                 )
                 .map_err(write)?;
-            for (index, content) in renewed {
-                renew
-                    .execute(params![index, text_or_blob(content)])
-                    .map_err(write)?;
+            for item in renewed {
+                let refusal = item.refusal.as_deref();
+                let (state, due) = if refusal.is_some() {
+                    (State::Dead, None)
+                } else {
+                    (State::Pending, Some(0))
+                };
+                let key = item.key.as_deref().filter(|_| refusal.is_none());
+                let content = text_or_blob(&item.content);
+                match renew.execute(params![
+                    item.index,
+                    state.name(),
+                    key,
+                    content,
+                    refusal,
+                    due
+                ]) {
+                    Err(error)
+                        if error.sqlite_error_code()
+                            == Some(rusqlite::ffi::ErrorCode::ConstraintViolation) =>
+                    {
+                        let why = "its new key is that of another item";
+                        renew
+                            .execute(params![
+                                item.index,
+                                State::Duplicate.name(),
+                                key,
+                                content,
+                                why,
+                                None::<i64>
+                            ])
+                            .map_err(write)?;
+                    }
+                    done => {
+                        done.map_err(write)?;
+                    }
+                }
             }
             if let Some(first) = removed_from {
                 transaction
@@ -390,19 +439,18 @@ impl Database {
             .map_err(|error| failure("read", error))
     }
 
-    /// Whether the last run neither ended nor recorded why: its process was killed, or the machine went down.
+    /// The last run, if it neither ended nor recorded why: its process was killed, or the machine went down.
     ///
     /// # Errors
     ///
     /// As [`open`](Self::open).
-    pub fn last_run_crashed(&self) -> Result<bool> {
+    pub fn crashed_run(&self) -> Result<Option<u32>> {
         self.connection
             .query_row(
-                "SELECT count(*) FROM runs WHERE outcome IS NULL",
+                "SELECT max(run) FROM runs WHERE outcome IS NULL",
                 (),
-                |row| row.get::<_, i64>(0),
+                |row| row.get(0),
             )
-            .map(|open| open > 0)
             .map_err(|error| failure("read", error))
     }
 

@@ -10,7 +10,12 @@ mod store;
 mod view;
 mod write;
 
-pub use database::{Database, JobRow, Locking, MAX_CRASHES, Progress};
+pub use database::{Database, JobRow, Locking, MAX_CRASHES, Progress, Renewed};
 pub use schema::{FORMAT_VERSION, FormatVersion, JOB_DB};
 pub use store::{Committed, Store, StoreOptions};
 pub use view::{AttemptRow, ItemRow, Problem, RunRow, View, ViewFilter};
+
+/// The version of SQLite that is built in.
+pub fn sqlite_version() -> &'static str {
+    rusqlite::version()
+}

@@ -24,14 +24,14 @@ use crate::queue::{Change, Counts, OpenItem, State};
 /// Settings of a [`Store`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StoreOptions {
-    /// The least time between the beginnings of two commits. Default 5 ms.
+    /// The least time between the beginnings of two commits. Default 10 ms.
     pub spacing: Duration,
 }
 
 impl Default for StoreOptions {
     fn default() -> Self {
         Self {
-            spacing: Duration::from_millis(5),
+            spacing: Duration::from_millis(10),
         }
     }
 }
@@ -306,7 +306,7 @@ impl Writer {
         let mut may_commit_at = clock.now();
         loop {
             let (changes, frontier, questions, closing) = self.gather(&clock, may_commit_at);
-            if !changes.is_empty() {
+            if !changes.is_empty() || (closing && frontier > self.progress.frontier) {
                 may_commit_at = clock.now() + self.spacing;
                 if let Err(error) = write::commit(
                     &mut self.connection,
@@ -315,18 +315,19 @@ impl Writer {
                     frontier,
                     &mut self.progress,
                 ) {
+                    let again = Error::new(error.kind(), error.chain());
+                    let again = match error.hint() {
+                        Some(hint) => again.with_hint(hint),
+                        None => again,
+                    };
+                    // Told before anybody's question is refused, so that whoever is refused can find out why.
+                    (self.on_commit)(Err(error));
                     let mut inbox = self.shared.lock();
                     inbox.failed = true;
                     // Dropping the questions ends the wait of those who asked them.
                     inbox.questions.clear();
                     drop(inbox);
                     drop(questions);
-                    let again = Error::new(error.kind(), error.chain());
-                    let again = match error.hint() {
-                        Some(hint) => again.with_hint(hint),
-                        None => again,
-                    };
-                    (self.on_commit)(Err(error));
                     return (self.connection, Err(again));
                 }
                 (self.on_commit)(Ok(Committed {

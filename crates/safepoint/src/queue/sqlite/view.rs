@@ -1,5 +1,7 @@
 //! Reading a job from outside: by `status`, `show`, `results` and `validate`, also while it runs.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -10,7 +12,8 @@ use super::database::{
 };
 use super::failure::failure;
 use super::schema;
-use crate::error::Result;
+use crate::disk;
+use crate::error::{ErrorKind, Result};
 use crate::queue::State;
 
 /// One process's stint on a job.
@@ -113,6 +116,13 @@ pub struct View {
     connection: Connection,
 }
 
+/// Whether all that was committed is in the file itself: the last who had it open has closed it.
+fn has_no_log(path: &Path) -> bool {
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    disk::size(Path::new(&log)).is_none_or(|size| size == 0)
+}
+
 const ITEM_COLUMNS: &str = "item, key, state, attempts, crashes, run, started_at_ms, duration_us, exit_code, not_before_ms, content, result, omitted, error";
 
 impl View {
@@ -124,6 +134,16 @@ impl View {
     /// [`ErrorKind::Busy`](crate::ErrorKind::Busy) (a job that runs on a network file system) or
     /// [`ErrorKind::Io`](crate::ErrorKind::Io).
     pub fn open(path: &Path) -> Result<Self> {
+        match Self::open_live(path) {
+            Err(error) if error.kind() == ErrorKind::Io && has_no_log(path) => {
+                // On a read-only file system that shared memory cannot be made, but nobody can be writing either.
+                Self::open_unchanging(path).map_err(|_| error)
+            }
+            opened => opened,
+        }
+    }
+
+    fn open_live(path: &Path) -> Result<Self> {
         let open = |error| failure("open", error);
         let base = OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
         // Reading a write-ahead log needs its shared-memory file, which a reader may have to make: hence read-write first.
@@ -139,6 +159,26 @@ impl View {
         connection
             .pragma_update(None, "query_only", "ON")
             .map_err(open)?;
+        schema::check(&connection)?;
+        Ok(Self { connection })
+    }
+
+    fn open_unchanging(path: &Path) -> Result<Self> {
+        let mut address = b"file:".to_vec();
+        for byte in path.as_os_str().as_bytes() {
+            if byte.is_ascii_alphanumeric() || b"/._-".contains(byte) {
+                address.push(*byte);
+            } else {
+                address.extend_from_slice(format!("%{byte:02X}").as_bytes());
+            }
+        }
+        address.extend_from_slice(b"?immutable=1");
+        let flags = OpenFlags::SQLITE_OPEN_NO_MUTEX
+            | OpenFlags::SQLITE_OPEN_NOFOLLOW
+            | OpenFlags::SQLITE_OPEN_READ_ONLY
+            | OpenFlags::SQLITE_OPEN_URI;
+        let connection = Connection::open_with_flags(OsStr::from_bytes(&address), flags)
+            .map_err(|error| failure("open", error))?;
         schema::check(&connection)?;
         Ok(Self { connection })
     }
@@ -221,9 +261,18 @@ impl View {
         if by_key.is_some() {
             return Ok(by_key);
         }
-        let Ok(index) = name.parse::<u64>() else {
-            return Ok(None);
-        };
+        match name.parse() {
+            Ok(index) => self.item_at(index),
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// The item with this index.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub fn item_at(&self, index: u64) -> Result<Option<ItemRow>> {
         self.connection
             .query_row(
                 &format!("SELECT {ITEM_COLUMNS} FROM items WHERE item = ?1"),
@@ -231,7 +280,7 @@ impl View {
                 item_row,
             )
             .optional()
-            .map_err(read)
+            .map_err(|error| failure("read", error))
     }
 
     /// The failed attempts of an item, oldest first.
@@ -264,7 +313,8 @@ impl View {
         rows.collect::<rusqlite::Result<_>>().map_err(read)
     }
 
-    /// Calls `each` for every matching item in input order, one row at a time: memory does not grow with the job.
+    /// Calls `each` for every matching item in input order, one row at a time, until it returns false: memory does not grow with
+    /// the job.
     ///
     /// # Errors
     ///
@@ -272,16 +322,28 @@ impl View {
     pub fn for_each(
         &self,
         filter: ViewFilter,
-        mut each: impl FnMut(ItemRow) -> Result<()>,
+        mut each: impl FnMut(ItemRow) -> Result<bool>,
     ) -> Result<()> {
         let read = |error| failure("read", error);
-        let state = filter.state.map_or(String::new(), |state| {
-            format!("state = '{}' AND", state.name())
-        });
+        // Few items are dead or open: without their index the whole job would be read to find them.
+        let (index, state) = match filter.state {
+            None => ("", String::new()),
+            Some(state) => {
+                let is_state = format!("state = '{}' AND", state.name());
+                match state {
+                    State::Dead => ("INDEXED BY items_dead", is_state),
+                    State::Pending | State::Waiting => (
+                        "INDEXED BY items_open",
+                        format!("not_before_ms IS NOT NULL AND {is_state}"),
+                    ),
+                    State::Done | State::Duplicate => ("", is_state),
+                }
+            }
+        };
         let mut statement = self
             .connection
             .prepare(&format!(
-                "SELECT {ITEM_COLUMNS} FROM items WHERE {state} item >= ?1 ORDER BY item LIMIT ?2"
+                "SELECT {ITEM_COLUMNS} FROM items {index} WHERE {state} item >= ?1 ORDER BY item LIMIT ?2"
             ))
             .map_err(read)?;
         let limit = filter
@@ -291,7 +353,9 @@ impl View {
             .query(params![filter.first, limit])
             .map_err(read)?;
         while let Some(row) = rows.next().map_err(read)? {
-            each(item_row(row).map_err(read)?)?;
+            if !each(item_row(row).map_err(read)?)? {
+                break;
+            }
         }
         Ok(())
     }
@@ -303,6 +367,8 @@ impl View {
     /// As [`open`](Self::open), where the file cannot even be asked.
     pub fn validate(&self) -> Result<Vec<Problem>> {
         let read = |error| failure("read", error);
+        // One state of the file for all questions, as its owner may go on writing.
+        let _one_state = self.connection.unchecked_transaction().map_err(read)?;
         let mut problems = Vec::new();
         let mut check = self
             .connection
@@ -312,10 +378,12 @@ impl View {
             .query_map((), |row| row.get::<_, String>(0))
             .map_err(read)?;
         for line in lines {
-            let line = line.map_err(read)?;
-            if line != "ok" {
-                problems.push(Problem(line));
-            }
+            // One row may tell several problems, below a line with stars that names the file.
+            let row = line.map_err(read)?;
+            let told = row
+                .lines()
+                .filter(|line| *line != "ok" && !line.starts_with("***"));
+            problems.extend(told.map(|line| Problem(line.to_owned())));
         }
         if !problems.is_empty() {
             return Ok(problems);

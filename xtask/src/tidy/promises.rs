@@ -1,0 +1,56 @@
+//! A promise names the test that holds it, and that test exists: every `file::test` in a table of the README.
+
+use super::Finding;
+use super::tree::Tree;
+
+const README: &str = "README.md";
+const TESTS: &str = "crates/safepoint-cli/tests";
+
+pub(super) fn check(tree: &Tree) -> Vec<Finding> {
+    let Some(readme) = tree.file(README) else {
+        return vec![Finding::new(README, 1, "there is no README", "write it")];
+    };
+    let mut findings = Vec::new();
+    for (number, line) in readme.lines() {
+        if !line.starts_with('|') {
+            continue;
+        }
+        for (file, test) in line.split('`').filter_map(|code| code.split_once("::")) {
+            let path = format!("{TESTS}/{file}.rs");
+            let exists = tree
+                .file(&path)
+                .is_some_and(|source| source.text.contains(&format!("#[test]\nfn {test}()")));
+            if !exists {
+                findings.push(Finding::new(
+                    README,
+                    number,
+                    format!("the test `{file}::{test}` does not exist"),
+                    format!("the name of a test in `{path}` that holds the promise"),
+                ));
+            }
+        }
+    }
+    findings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(readme: &str) -> usize {
+        let tests = "#[test]\nfn nothing_is_lost() {}\n\nfn a_helper() {}\n";
+        check(&Tree::of(&[
+            (README, readme),
+            ("crates/safepoint-cli/tests/storms.rs", tests),
+        ]))
+        .len()
+    }
+
+    #[test]
+    fn a_promise_without_its_test_is_found() {
+        assert_eq!(found("| kept | `storms::nothing_is_lost` |\n"), 0);
+        assert_eq!(found("| kept | `storms::nothing_is_found` |\n"), 1);
+        assert_eq!(found("| kept | `storms::a_helper`, `floods::x` |\n"), 2);
+        assert_eq!(found("Text about `std::fs` is no promise.\n"), 0);
+    }
+}
