@@ -33,17 +33,23 @@ pub(crate) fn command(context: &Context, mut args: RunArgs) -> Result<Exit> {
     let path = JobPath::new(&context.state_dir, &name)?;
     let handle = Handle::new(options.slots)?;
     let (describing, suspending, killing) = (handle.clone(), handle.clone(), handle.clone());
+    let kind = progress_kind(context, &args);
+    let has_bar = kind == ProgressKind::Bar && context.draws;
     let clock = Clock::start();
     let shutdown = Shutdown::builder()
         .grace(settings::grace(args.grace)?.time)
         .clock(clock)
         .on_signal(signal_hook::consts::SIGUSR1, move |_| describing.describe())
         .on_signal(signal_hook::consts::SIGTSTP, move |_| suspending.suspend())
-        .last_act(move || killing.kill_all())
+        .last_act(move || {
+            killing.kill_all();
+            if has_bar {
+                crate::ui::wipe_line();
+            }
+        })
         .install()?;
 
     let order = options.order;
-    let kind = progress_kind(context, &args);
     let screen = Screen::start(context, kind, &handle, &path)?;
     let results: Box<dyn ResultSink> = match order {
         Order::Silent => Box::new(Untold),

@@ -3,4 +3,4 @@
 mod notices;
 mod screen;
 
-pub(crate) use screen::{Pen, Screen};
+pub(crate) use screen::{Pen, Screen, wipe_line};

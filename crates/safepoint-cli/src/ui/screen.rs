@@ -43,9 +43,11 @@ impl Screen {
         path: &JobPath,
     ) -> Result<Self> {
         let (sender, receiver) = sync_channel(BACKLOG);
+        let choice = anstream::AutoStream::choice(&std::io::stderr());
+        let has_colour = choice != anstream::ColorChoice::Never;
         let bar = (kind == ProgressKind::Bar).then(|| {
             let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(20));
-            bar.set_style(style(false));
+            bar.set_style(style(false, has_colour));
             bar
         });
         let drawing = Drawing {
@@ -56,6 +58,7 @@ impl Screen {
             bar,
             rate: Rate::default(),
             has_total: false,
+            has_colour,
         };
         let thread = std::thread::Builder::new()
             .name("safepoint-screen".into())
@@ -73,6 +76,7 @@ impl Screen {
     pub(crate) fn observer(&self) -> ScreenObserver {
         ScreenObserver {
             sender: self.sender.clone(),
+            hidden: None,
             left_out: 0,
         }
     }
@@ -104,14 +108,18 @@ impl Drop for Screen {
 /// Passes notices on to the drawing thread.
 pub(crate) struct ScreenObserver {
     sender: SyncSender<Message>,
+    /// While the process is suspended: dropped to show the bar again.
+    hidden: Option<SyncSender<()>>,
     left_out: u64,
 }
 
 impl Observer for ScreenObserver {
     fn notice(&mut self, notice: Notice) {
-        if notice == Notice::Suspending {
-            // The bar must be gone before the process stops.
-            Pen(self.sender.clone()).while_hidden(|| {});
+        match notice {
+            // The bar must be gone before the process stops, and stay away until it goes on.
+            Notice::Suspending => self.hidden = Some(Pen(self.sender.clone()).hide()),
+            Notice::Continued => self.hidden = None,
+            _ => {}
         }
         // A terminal that cannot keep up must slow nothing down: notices are left out, and counted.
         if self.left_out > 0 {
@@ -141,6 +149,14 @@ pub(crate) struct Pen(SyncSender<Message>);
 
 impl Pen {
     pub(crate) fn while_hidden<T>(&self, write: impl FnOnce() -> T) -> T {
+        let hidden = self.hide();
+        let written = write();
+        drop(hidden);
+        written
+    }
+
+    /// Takes the bar away until what is returned is dropped.
+    fn hide(&self) -> SyncSender<()> {
         let (hidden_sender, hidden) = sync_channel(1);
         let (done, done_receiver) = sync_channel(1);
         if self
@@ -150,9 +166,7 @@ impl Pen {
         {
             let _ = hidden.recv();
         }
-        let written = write();
-        let _ = done.send(());
-        written
+        done
     }
 }
 
@@ -164,6 +178,7 @@ struct Drawing {
     bar: Option<ProgressBar>,
     rate: Rate,
     has_total: bool,
+    has_colour: bool,
 }
 
 impl Drawing {
@@ -226,7 +241,7 @@ impl Drawing {
             && !std::mem::replace(&mut self.has_total, true)
         {
             bar.set_length(total);
-            bar.set_style(style(true));
+            bar.set_style(style(true, self.has_colour));
         }
         bar.set_position(now.settled);
         bar.set_message(self.message(&now));
@@ -278,6 +293,7 @@ impl Drawing {
             kind: self.kind,
             bar: None,
             has_total: false,
+            has_colour: false,
         };
         format!(
             "safepoint: {} of {total} items, {}",
@@ -351,11 +367,19 @@ impl Rate {
     }
 }
 
-fn style(has_total: bool) -> ProgressStyle {
-    let template = if has_total {
-        "{bar:30.cyan} {percent:>3}% {human_pos}/{human_len}  {msg}"
-    } else {
-        "{spinner:.cyan} {human_pos} items  {msg}"
+/// Takes away what stands on the terminal's current line, at once and without a lock: the process is about to die.
+pub(crate) fn wipe_line() {
+    // A terminal that takes nothing any more shows nothing wrong either.
+    let _ = rustix::io::write(std::io::stderr(), b"\r\x1b[K");
+}
+
+/// The bar's look. Its own library would use colours wherever there is a terminal.
+fn style(has_total: bool, has_colour: bool) -> ProgressStyle {
+    let template = match (has_total, has_colour) {
+        (true, true) => "{bar:30.cyan} {percent:>3}% {human_pos}/{human_len}  {msg}",
+        (true, false) => "{bar:30} {percent:>3}% {human_pos}/{human_len}  {msg}",
+        (false, true) => "{spinner:.cyan} {human_pos} items  {msg}",
+        (false, false) => "{spinner} {human_pos} items  {msg}",
     };
     // The templates are fixed, so this is never the fallback.
     ProgressStyle::with_template(template).map_or_else(
