@@ -147,9 +147,7 @@ class Bench:
         shutil.copy(self.lines(done), source)
         arguments = ("-j1", "--pipeline", "64", "--worker", "--", str(self.echo))
         self.run(source, "--limit", str(done - 100), *arguments, ok=(75,))
-        times = [
-            self.run(source, "--limit", "1", *arguments, fresh=False, ok=(75,)) for _ in range(self.rounds)
-        ]
+        times = [self.run(source, "--limit", "1", *arguments, fresh=False, ok=(75,)) for _ in range(self.rounds)]
         took = statistics.median(times)
         self.add(
             f"resume with {done:,} items done: start, first new item done, stopped",

@@ -756,3 +756,82 @@ fn flags_win_over_variables_and_those_over_the_file() {
         assert!(ran.stderr.contains(said), "{}", ran.stderr);
     }
 }
+
+#[test]
+fn a_duplicate_further_on_does_not_let_a_stop_pass_over_what_is_before_it() {
+    let place = Place::new();
+    place.write("k.csv", "id\na\nb\nc\nd\na\n");
+    let run = ["run", "-j1", "--key", "id", "k.csv", "--", "echo", "{.id}"];
+    let mut first = vec!["run", "--limit", "1"];
+    first.extend(&run[1..]);
+    assert_eq!(place.run(&first).code, Some(75));
+    let second = place.run(&run);
+    assert_eq!(
+        (second.code, second.stdout.as_str()),
+        (Some(0), "b\nc\nd\n"),
+        "{second:?}"
+    );
+}
+
+#[test]
+fn keys_that_move_to_other_lines_are_followed() {
+    let place = Place::new();
+    place.write("k.csv", "id\na\nb\nc\na\n");
+    let run = ["run", "-j1", "--key", "id", "k.csv", "--", "echo", "{.id}"];
+    assert_eq!(place.run(&run).stdout, "a\nb\nc\n");
+    // Line 1 is gone, so b and c move up; and the last a is no duplicate any more.
+    place.write("k.csv", "id\nb\nc\na\n");
+    assert_eq!(place.run(&run).code, Some(5));
+    let mut accepting = vec!["run", "--accept-changes"];
+    accepting.extend(&run[1..]);
+    let accepted = place.run(&accepting);
+    assert_eq!(
+        (accepted.code, accepted.stdout.as_str()),
+        (Some(0), "b\nc\na\n"),
+        "{accepted:?}"
+    );
+    let other_key = ["run", "--accept-changes", "k.csv", "--", "echo", "{.id}"];
+    assert_eq!(place.run(&other_key).code, Some(5), "another key");
+}
+
+#[test]
+fn what_was_refused_without_an_attempt_is_not_retried() {
+    let place = Place::new();
+    place.write("j.jsonl", "{\"a\":1}\n{broken\n");
+    let run = ["run", "j.jsonl", "--", "echo", "{}"];
+    assert_eq!(place.run(&run).code, Some(3));
+    let mut again = vec!["run", "--retry-failed"];
+    again.extend(&run[1..]);
+    let retried = place.run(&again);
+    assert_eq!(
+        (retried.code, retried.stdout.as_str()),
+        (Some(3), ""),
+        "{retried:?}"
+    );
+    // A mended line is other content, and runs.
+    place.write("j.jsonl", "{\"a\":1}\n{\"a\":22}\n");
+    let mended = place.run(&run);
+    assert_eq!(
+        (mended.code, mended.stdout.as_str()),
+        (Some(0), "{\"a\":22}\n"),
+        "{mended:?}"
+    );
+}
+
+#[test]
+fn results_that_cannot_be_written_are_an_error_and_are_kept() {
+    let place = Place::new();
+    place.write("x.txt", "a\nb\n");
+    let full = std::fs::OpenOptions::new()
+        .write(true)
+        .open("/dev/full")
+        .expect("a device");
+    let ran = place.start_into(
+        place.safepoint(&["run", "x.txt", "--", "echo"]),
+        full.into(),
+    );
+    let ran = ran.ended();
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    assert!(ran.stderr.contains("cannot write the results"), "{ran:?}");
+    assert_eq!(place.rows("x").len(), 2);
+}

@@ -238,10 +238,34 @@ pub fn list_dirs(path: &Path) -> Result<Vec<String>> {
 ///
 /// [`ErrorKind::Io`] when something cannot be removed.
 pub fn remove_tree(path: &Path) -> Result<()> {
-    match fs::remove_dir_all(path) {
-        Ok(()) => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(Error::io("remove", path, error)),
+    let mut looks_left = 5;
+    loop {
+        looks_left -= 1;
+        match fs::remove_dir_all(path) {
+            Ok(()) => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            // Somebody left directories read-only, or a process that is dying still wrote: that must not stand in the way.
+            Err(error) if looks_left > 0 && is_passing(&error) => make_removable(path),
+            Err(error) => return Err(Error::io("remove", path, error)),
+        }
+    }
+}
+
+fn is_passing(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::PermissionDenied | io::ErrorKind::DirectoryNotEmpty
+    )
+}
+
+/// Gives ourselves the right to empty a directory and all below it, as far as that is ours to give.
+fn make_removable(path: &Path) {
+    // What cannot be changed is told by the removal that follows.
+    let _ = fs::set_permissions(path, fs::Permissions::from_mode(0o700));
+    for entry in fs::read_dir(path).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            make_removable(&entry.path());
+        }
     }
 }
 

@@ -119,6 +119,20 @@ impl Definition {
         ]
     }
 
+    /// Refuses another `--key` even where changes are accepted: the keys of what is done could not be told any more.
+    pub(super) fn check_key_against(&self, job: &str, stored: &[(String, String)]) -> Result<()> {
+        let ours = self.key_field.as_deref().unwrap_or("index");
+        let same = |(name, value): &(String, String)| name != "key" || value == ours;
+        if stored.iter().all(same) {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::Incompatible,
+            format!("the key of job `{job}` was chosen when it was made, and `{ours}` is another"),
+        )
+        .with_hint("begin anew with `--fresh`, or keep both with another `--name`"))
+    }
+
     /// Refuses a stored fingerprint that is not this definition's, naming each difference.
     pub(super) fn check_against(&self, job: &str, stored: &[(String, String)]) -> Result<()> {
         let ours = self.fingerprint();

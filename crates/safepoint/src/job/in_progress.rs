@@ -13,6 +13,8 @@ use super::layout::IN_PROGRESS;
 const MAGIC: &[u8; 8] = b"SFPTIP01";
 const HEADER: usize = 32;
 const RECORD: usize = 48;
+/// The flag of the header for a stop that is under way.
+const STOPPING: u32 = 1;
 /// The index of a record that is not in use.
 const EMPTY: u64 = u64::MAX;
 
@@ -82,7 +84,6 @@ impl InProgressFile {
         let mut bytes = vec![0; HEADER + lanes * RECORD];
         bytes[0..8].copy_from_slice(MAGIC);
         bytes[8..12].copy_from_slice(&run.to_le_bytes());
-        bytes[12..16].copy_from_slice(&u32::try_from(lanes).unwrap_or(u32::MAX).to_le_bytes());
         bytes[16..24].copy_from_slice(&boot_id().to_le_bytes());
         bytes[24..28].copy_from_slice(&std::process::id().to_le_bytes());
         bytes[28..32].copy_from_slice(&u32::try_from(per_slot).unwrap_or(u32::MAX).to_le_bytes());
@@ -94,6 +95,11 @@ impl InProgressFile {
             file,
             buffer: Vec::new(),
         })
+    }
+
+    /// Notes that a stop is under way: a kill that follows is part of it, and no item's fault.
+    pub(super) fn mark_stopping(&self) -> Result<()> {
+        self.file.write_at(&STOPPING.to_le_bytes(), 12)
     }
 
     /// Writes consecutive lanes from `first` on; lanes beyond the entries, up to `lanes`, become empty.
@@ -124,6 +130,8 @@ impl InProgressFile {
 pub struct InProgressView {
     /// The run that wrote it.
     pub run: u32,
+    /// Whether a stop was under way when it was written last.
+    pub is_stopping: bool,
     /// Whether it was written since this machine was booted.
     pub is_of_this_boot: bool,
     /// The items in progress.
@@ -149,6 +157,7 @@ impl InProgressView {
         }
         let run = u32::from_le_bytes(bytes.get(8..12)?.try_into().ok()?);
         let per_slot = u32::from_le_bytes(bytes.get(28..32)?.try_into().ok()?) as usize;
+        let flags = u32::from_le_bytes(bytes.get(12..16)?.try_into().ok()?);
         let boot = u64::from_le_bytes(bytes.get(16..24)?.try_into().ok()?);
         let records: Vec<&[u8]> = bytes.get(HEADER..)?.chunks_exact(RECORD).collect();
         let entries = records
@@ -157,6 +166,7 @@ impl InProgressView {
             .collect();
         Some(Self {
             run,
+            is_stopping: flags & STOPPING != 0,
             is_of_this_boot: boot == boot_id(),
             entries,
         })

@@ -48,7 +48,9 @@ impl<'a> Answer<'a> {
             )
         })?;
         for (name, value) in [("retry_after", answer.retry_after), ("cost", answer.cost)] {
-            if value.is_some_and(|value| !value.is_finite() || value < 0.0) {
+            if value.is_some_and(|value| {
+                !value.is_finite() || value < 0.0 || (name == "cost" && value > 1e9)
+            }) {
                 return Err(format!(
                     "gave a `{name}` that is not a number from 0 on: `{}`",
                     shorten(line)

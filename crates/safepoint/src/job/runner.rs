@@ -32,7 +32,8 @@ use crate::clock::wall_ms;
 use crate::disk::{self, FilesystemKind, InputFile, Reserve, StateDir};
 use crate::error::{Error, ErrorKind, Result};
 use crate::process::{
-    CONTROL_FD, become_subreaper, end_descendants, end_left_behind, find_program, open_null,
+    CONTROL_FD, Suspect, become_subreaper, children, end_descendants, end_left_behind,
+    find_program, open_null,
 };
 use crate::queue::{
     Chunk, Database, JOB_DB, JobRow, Locking, Progress, RunRow, Store, StoreOptions,
@@ -109,6 +110,8 @@ pub fn run(run: Run<'_>) -> Result<Report> {
         search_path.map(|(_, value)| value.as_os_str()),
     )?;
     check(definition, options)?;
+    // A shell that starts something and then executes us has made it our child.
+    let not_ours = children();
     if options.owns_process {
         become_subreaper()?;
     }
@@ -166,6 +169,7 @@ pub fn run(run: Run<'_>) -> Result<Report> {
         reserve,
         token: token.clone(),
         handle: handle.clone(),
+        not_ours,
     };
     let outcome = work(
         opened, begun, furniture, &feed, launch, options, definition, handle, token, observer,
@@ -192,23 +196,26 @@ struct Opened {
 
 /// Takes the job, checks whose it is, and ends what a killed owner left behind.
 fn open(path: &JobPath, definition: &Definition, options: &Options) -> Result<Opened> {
-    let dir = prepare_directory(path, options.fresh)?;
+    let dir = prepare_directory(path, options.fresh, options.kill_after)?;
     let ownership = Ownership::take(path)?;
     // From now on others see an owner whom they may ask to stop.
     let control = Control::watch(&dir)?;
     let (database, locking) = open_database(path, &dir, definition)?;
-    let checked = definition.check_against(&path.name, &database.definition()?);
+    let stored = database.definition()?;
+    let checked = definition.check_against(&path.name, &stored);
     let changed = checked.is_err();
     if !options.accept_changes {
         checked?;
     }
+    definition.check_key_against(&path.name, &stored)?;
     let crashed_run = database.crashed_run()?;
     let crashed = crashed_run.is_some();
     let (mut in_progress, mut ended_strays) = (HashSet::new(), 0);
     if crashed {
         let left = InProgressView::read(&dir)?;
         // A run that was killed before it began an item left the list of an earlier run, whose crash is counted already.
-        if crashed_run == Some(left.run) {
+        // A kill while a stop was under way (a third signal, an orchestrator's deadline) is no item's fault.
+        if crashed_run == Some(left.run) && !left.is_stopping {
             in_progress = left.entries.iter().map(|entry| entry.index).collect();
         }
         ended_strays =
@@ -302,6 +309,8 @@ fn begin(
 struct Worked {
     tally: Result<Tally>,
     store: Arc<Store>,
+    /// Why results could not be written, if they could not.
+    untold: Option<std::io::Error>,
 }
 
 /// Starts the threads and works until all is done or a stop was carried out.
@@ -394,8 +403,12 @@ fn work(
     };
     let (tally, sink) = Dispatcher::new(parts)?.run();
     drop(counting);
-    sink.finish(|| asked.phase() >= Phase::Terminating);
-    Ok(Worked { tally, store })
+    let untold = sink.finish(|| asked.phase() >= Phase::Terminating);
+    Ok(Worked {
+        tally,
+        store,
+        untold,
+    })
 }
 
 /// Refuses settings and inputs before anything is made.
@@ -439,11 +452,14 @@ fn check(definition: &Definition, options: &Options) -> Result<()> {
 }
 
 /// Makes or opens the job's directory; with `fresh`, moves what is there aside.
-fn prepare_directory(path: &JobPath, fresh: bool) -> Result<StateDir> {
+fn prepare_directory(path: &JobPath, fresh: bool, kill_after: Duration) -> Result<StateDir> {
     StateDir::create(&path.root)?;
     if fresh && path.dir().exists() {
         let old = path.open()?;
         let owned = Ownership::take(path)?;
+        // What a killed owner left behind works in the directory that the new run will have.
+        let left = InProgressView::read(&old)?;
+        end_left_behind(&left.suspects(), &state_variable(&old), kill_after)?;
         let aside = path.root.join(format!("{}.previous", path.name));
         disk::remove_tree(&aside)?;
         disk::rename(old.path(), &aside)?;
@@ -662,6 +678,18 @@ impl Drop for Counting {
     }
 }
 
+/// The store itself, once nobody else holds it: the sink may have it for the moment of a question.
+fn last_holder(mut store: Arc<Store>) -> Result<Store> {
+    for _ in 0..1000 {
+        store = match Arc::try_unwrap(store) {
+            Ok(store) => return Ok(store),
+            Err(shared) => shared,
+        };
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Err(Error::new(ErrorKind::Closed, "the store is still in use"))
+}
+
 /// What is needed to leave a job.
 struct Ending<'a> {
     path: &'a JobPath,
@@ -671,6 +699,8 @@ struct Ending<'a> {
     reserve: Reserve,
     token: ShutdownToken,
     handle: Handle,
+    /// Children that this process had before the run.
+    not_ours: Vec<Suspect>,
 }
 
 impl Ending<'_> {
@@ -682,17 +712,33 @@ impl Ending<'_> {
         observer: &mut dyn Observer,
     ) -> Result<Report> {
         let left_behind = if options.owns_process {
-            end_descendants(options.kill_after)?
+            end_descendants(options.kill_after, &self.not_ours)
         } else {
-            end_left_behind(&[], &state_variable(&self.dir), options.kill_after)?
+            end_left_behind(&[], &state_variable(&self.dir), options.kill_after)
         };
-        if left_behind > 0 {
-            observer.notice(Notice::LeftBehind(left_behind));
+        match left_behind {
+            Ok(0) => {}
+            Ok(count) => observer.notice(Notice::LeftBehind(count)),
+            // How the run ended is to be recorded all the same.
+            Err(error) => observer.notice(Notice::Warning(error.chain())),
         }
         // Nothing is in progress any more, so the next run must not take anything for crashed.
-        InProgressFile::create(&self.dir, self.number, 0, 1)?;
+        if let Err(error) = InProgressFile::create(&self.dir, self.number, 0, 1) {
+            observer.notice(Notice::Warning(error.chain()));
+        }
         match worked.tally {
-            Ok(tally) => self.finish(worked.store, tally),
+            Ok(tally) => {
+                let report = self.finish(worked.store, tally)?;
+                let Some(error) = worked.untold else {
+                    return Ok(report);
+                };
+                Err(Error::new(ErrorKind::Io, "cannot write the results")
+                    .with_source(error)
+                    .with_hint(format!(
+                        "they are kept: `safepoint results {}`",
+                        self.path.name
+                    )))
+            }
             Err(error) => {
                 drop(worked.store);
                 Err(self.record_failure(error))
@@ -706,8 +752,7 @@ impl Ending<'_> {
             (false, true) => Outcome::Interrupted,
             (false, false) => Outcome::Completed,
         };
-        let store = Arc::try_unwrap(store)
-            .map_err(|_| Error::new(ErrorKind::Closed, "the store is still in use"))?;
+        let store = last_holder(store)?;
         let reason = self
             .token
             .reason()

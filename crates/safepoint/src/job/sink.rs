@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -68,8 +68,8 @@ impl ResultSink for Untold {
 const GIVE_UP_LOOK: Duration = Duration::from_millis(20);
 
 enum Message {
-    /// These became durable.
-    Committed(Vec<Change>),
+    /// These became durable; with their weight in bytes.
+    Committed(Vec<Change>, usize),
     /// The run is over.
     End,
 }
@@ -82,6 +82,8 @@ pub(super) struct Sink {
     finished: Receiver<()>,
     backlog: Arc<AtomicUsize>,
     closed: Arc<AtomicBool>,
+    order: Order,
+    failure: Arc<Mutex<Option<io::Error>>>,
 }
 
 impl Sink {
@@ -97,6 +99,7 @@ impl Sink {
         let (sender, receiver) = channel();
         let backlog = Arc::new(AtomicUsize::new(0));
         let closed = Arc::new(AtomicBool::new(false));
+        let failure = Arc::default();
         let teller = Teller {
             target,
             order,
@@ -104,6 +107,7 @@ impl Sink {
             run,
             next: first,
             backlog: Arc::clone(&backlog),
+            failure: Arc::clone(&failure),
             wake,
         };
         let is_closed = Arc::clone(&closed);
@@ -123,18 +127,27 @@ impl Sink {
             finished,
             backlog,
             closed,
+            order,
+            failure,
         })
     }
 
     /// Hands over changes that became durable.
     pub(super) fn tell(&self, changes: Vec<Change>) {
+        // Only results that are told as they come have to be carried; in input order they are read back from the file.
+        let carried = if self.order == Order::Arrival {
+            changes
+        } else {
+            Vec::new()
+        };
+        let weight = 64 + carried.iter().map(weight).sum::<usize>();
         // Relaxed: a count that only slows the dispatcher down.
-        self.backlog.fetch_add(changes.len(), Ordering::Relaxed);
+        self.backlog.fetch_add(weight, Ordering::Relaxed);
         // The thread ends only after `End`.
-        let _ = self.sender.send(Message::Committed(changes));
+        let _ = self.sender.send(Message::Committed(carried, weight));
     }
 
-    /// Changes that were handed over and not yet told.
+    /// Bytes that were handed over and not yet told.
     pub(super) fn backlog(&self) -> usize {
         self.backlog.load(Ordering::Relaxed)
     }
@@ -145,18 +158,34 @@ impl Sink {
     }
 
     /// Waits until all was told, or until `give_up` says that nobody wants to wait for a reader that does not read: what was not
-    /// told is durable all the same.
-    pub(super) fn finish(mut self, give_up: impl Fn() -> bool) {
+    /// told is durable all the same. Returns why results could not be written, if they could not.
+    pub(super) fn finish(mut self, give_up: impl Fn() -> bool) -> Option<io::Error> {
         let _ = self.sender.send(Message::End);
-        let Some(thread) = self.thread.take() else {
-            return;
-        };
+        let thread = self.thread.take()?;
         while self.finished.recv_timeout(GIVE_UP_LOOK) == Err(RecvTimeoutError::Timeout) {
             if give_up() {
-                return;
+                return None;
             }
         }
         let _ = thread.join();
+        self.failure
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+    }
+}
+
+/// What a change weighs while it waits, in bytes.
+fn weight(change: &Change) -> usize {
+    match change {
+        Change::Settle(settlement) => {
+            let result = match &settlement.verdict {
+                Verdict::Done { result, .. } => result.len(),
+                _ => 0,
+            };
+            128 + settlement.content.len() + result
+        }
+        _ => 64,
     }
 }
 
@@ -168,6 +197,7 @@ struct Teller {
     run: u32,
     next: u64,
     backlog: Arc<AtomicUsize>,
+    failure: Arc<Mutex<Option<io::Error>>>,
     wake: Wake,
 }
 
@@ -185,18 +215,19 @@ impl Teller {
                         } else {
                             Ok(())
                         };
-                        let _ = told.and_then(|()| self.target.flush());
+                        let told = told.and_then(|()| self.target.flush());
+                        self.note_failure(told.err());
                     }
                     return;
                 }
-                Message::Committed(_) if closed.load(Ordering::Relaxed) => (0, Ok(())),
-                Message::Committed(changes) => {
+                Message::Committed(_, weight) if closed.load(Ordering::Relaxed) => (weight, Ok(())),
+                Message::Committed(changes, weight) => {
                     let told = match self.order {
                         Order::Arrival => self.tell_all(&changes),
                         Order::Input => self.tell_in_order(),
                         Order::Silent => Ok(()),
                     };
-                    (changes.len(), told)
+                    (weight, told)
                 }
             };
             let before = self.backlog.fetch_sub(count, Ordering::Relaxed);
@@ -205,12 +236,19 @@ impl Teller {
             } else {
                 told
             };
-            if told.is_err() {
+            if let Err(error) = told {
+                self.note_failure(Some(error));
                 closed.store(true, Ordering::Relaxed);
             }
-            if count > 0 || told.is_err() {
-                self.wake.call();
-            }
+            self.wake.call();
+        }
+    }
+
+    /// Keeps why results could not be told. A reader that has gone away is its own business.
+    fn note_failure(&self, error: Option<io::Error>) {
+        let error = error.filter(|error| error.kind() != io::ErrorKind::BrokenPipe);
+        if let Some(error) = error {
+            *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
         }
     }
 

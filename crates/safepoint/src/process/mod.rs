@@ -20,4 +20,6 @@ pub use group::{GroupTable, signal_group, wait_for_group};
 pub use pause::stop_self;
 pub use procfs::{boot_id, clock_ticks, is_alive, start_ticks};
 pub use program::{find_program, open_null};
-pub use strays::{Suspect, become_subreaper, end_descendants, end_left_behind, reap_adopted};
+pub use strays::{
+    Suspect, become_subreaper, children, end_descendants, end_left_behind, reap_adopted,
+};

@@ -83,19 +83,34 @@ pub fn end_left_behind(noted: &[Suspect], variable: &[u8], grace: Duration) -> R
     end_all(find, grace)
 }
 
-/// Ends all descendants of this process that are left, and reaps those that became its children. Returns how many there were.
+/// Ends all descendants of this process that are left, but for those `not_ours` and their own, and reaps those that became its
+/// children. Returns how many there were.
 ///
 /// # Errors
 ///
 /// [`ErrorKind::Busy`] when one of them does not end.
-pub fn end_descendants(grace: Duration) -> Result<usize> {
+pub fn end_descendants(grace: Duration, not_ours: &[Suspect]) -> Result<usize> {
     end_all(
         || {
             reap_adopted(&[]);
-            descendants()
+            descendants(not_ours)
         },
         grace,
     )
+}
+
+/// The children that this process has now.
+pub fn children() -> Vec<Suspect> {
+    let us = getpid().as_raw_nonzero().get();
+    let child = |pid: Pid| {
+        let stat = stat(pid).filter(|stat| stat.parent == us)?;
+        Some(Suspect {
+            pid,
+            not_before: stat.start_ticks,
+            not_after: stat.start_ticks,
+        })
+    };
+    processes().into_iter().filter_map(child).collect()
 }
 
 /// Reaps adopted children that have ended, leaving alone those in `own`, whose end somebody waits for.
@@ -133,7 +148,7 @@ fn ancestry() -> HashSet<i32> {
     found
 }
 
-fn descendants() -> Vec<Pid> {
+fn descendants(not_ours: &[Suspect]) -> Vec<Pid> {
     let all: Vec<(Pid, i32, u8)> = processes()
         .into_iter()
         .filter_map(|pid| stat(pid).map(|stat| (pid, stat.parent, stat.state)))
@@ -142,7 +157,11 @@ fn descendants() -> Vec<Pid> {
     loop {
         let before = family.len();
         for (pid, parent, _) in &all {
-            if family.contains(parent) {
+            if family.contains(parent)
+                && !not_ours.iter().any(|suspect| {
+                    suspect.pid == *pid && stat(*pid).is_some_and(|stat| suspect.is(&stat))
+                })
+            {
                 family.insert(pid.as_raw_nonzero().get());
             }
         }

@@ -101,6 +101,11 @@ impl Builder {
         });
         let tree = Arc::new(Tree::new(self.clock, self.grace));
         let token = ShutdownToken { tree };
+        if is_ignored(libc::SIGCHLD) {
+            // Inherited as ignored, it would have the kernel reap children whose end somebody waits for.
+            // SAFETY: signal(2) with SIG_DFL installs no handler.
+            unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
+        }
         let waking = Arc::clone(&mailbox);
         // A request from code must reach the signal thread too: it is the one that ends the grace period.
         token.observe(move |_| waking.wake());

@@ -26,7 +26,7 @@ use crate::queue::Change;
 /// The longest single argument, in bytes. Source: `MAX_ARG_STRLEN` in the kernel's include/uapi/linux/binfmts.h.
 const MAX_ARGUMENT: usize = 128 * 1024 - 1;
 
-/// The pipe behind `SAFEPOINT_CONTROL_FD`. It belongs to the slot, so that an attempt costs no pipe.
+/// The pipe behind `SAFEPOINT_CONTROL_FD`; a new one for each attempt.
 pub(super) struct ControlPipe {
     reader: OwnedFd,
     writer: OwnedFd,
@@ -222,6 +222,17 @@ impl Dispatcher<'_> {
         key: &str,
         words: &[CString],
     ) -> Result<(Child, OwnedFd, OwnedFd)> {
+        let control = ControlPipe::new().map_err(|error| {
+            Error::new(ErrorKind::Io, "cannot make a pipe").with_source(std::io::Error::from(error))
+        })?;
+        watch(
+            &self.epoll,
+            control.reader(),
+            slot,
+            Part::Control,
+            EventFlags::IN,
+        )?;
+        self.controls[slot] = control;
         let (stdout, stdout_writer) = pipe()?;
         let (stderr, stderr_writer) = pipe()?;
         set_nonblocking(&stdout)?;
@@ -249,8 +260,8 @@ impl Dispatcher<'_> {
         let launch = &mut self.parts.launch;
         let shared = launch.environment.len();
         launch.environment.extend(own);
+        // A pipe of its own, so that what a stray of an earlier attempt writes is not taken for this one's word.
         let control = &self.controls[slot];
-        control.discard();
         let child = spawn(&SpawnRequest {
             program: &launch.program,
             arguments: words,
@@ -534,7 +545,7 @@ fn fate(ending: Option<Ending>, exit: Exit, stopping: bool, said: &Said) -> Fate
 }
 
 /// Whether a command ended as one does that was told to stop.
-fn is_stop_exit(exit: Exit) -> bool {
+pub(super) fn is_stop_exit(exit: Exit) -> bool {
     match exit {
         Exit::Signal(signal) => matches!(signal, libc::SIGINT | libc::SIGTERM | libc::SIGHUP),
         Exit::Code(code) => matches!(code, 129 | 130 | 143),
@@ -563,7 +574,7 @@ impl Said {
         for line in lines(control) {
             match Answer::parse(line) {
                 Ok(answer) => {
-                    said.cost_micros += answer.cost_micros();
+                    said.cost_micros = said.cost_micros.saturating_add(answer.cost_micros());
                     said.retry = answer.retry.unwrap_or(said.retry);
                     said.retry_after = answer.retry_after().or(said.retry_after);
                     said.result = answer

@@ -13,11 +13,26 @@ use crate::queue::{Change, Settlement, Store, Verdict};
 /// Rows that are fetched at a time.
 const FETCH: usize = 256;
 
+/// An item that was read, and whether its key is that of an earlier one.
+struct Fresh {
+    item: InputItem,
+    duplicate_of: Option<u64>,
+}
+
+impl From<InputItem> for Fresh {
+    fn from(item: InputItem) -> Self {
+        Self {
+            item,
+            duplicate_of: None,
+        }
+    }
+}
+
 /// All that can be begun.
 pub(in crate::job) struct Intake {
     reader: Reader,
     /// Read, and neither begun nor settled.
-    fresh: VecDeque<InputItem>,
+    fresh: VecDeque<Fresh>,
     /// Items that came back uncounted.
     returned: VecDeque<Work>,
     /// Items that came back uncounted, to be begun again after all others that are at hand.
@@ -70,8 +85,14 @@ impl Intake {
             return Ok(Some(work));
         }
         loop {
-            while let Some(item) = self.fresh.pop_front() {
+            while let Some(Fresh { item, duplicate_of }) = self.fresh.pop_front() {
                 ledger.take_fresh(item.index);
+                if let Some(of) = duplicate_of {
+                    let key = item.key.as_deref().unwrap_or_default().to_owned();
+                    observer.notice(Notice::Duplicate { key, of });
+                    ledger.note(settle_unattempted(item.into(), Verdict::Duplicate { of }));
+                    continue;
+                }
                 if let Some(work) = self.admit(item, ledger, observer) {
                     return Ok(Some(work));
                 }
@@ -82,21 +103,16 @@ impl Intake {
                     None => Ok(self.last.pop_front()),
                 };
             };
-            self.accept(batch, ledger, store, observer)?;
+            self.accept(batch, ledger, store)?;
         }
     }
 
     /// Whether something is left to begin, now or later. As long as only the input can tell, and it has all arrived, not yet.
-    pub(super) fn has_more(
-        &mut self,
-        ledger: &mut Ledger,
-        store: &Store,
-        observer: &mut dyn Observer,
-    ) -> Result<bool> {
+    pub(super) fn has_more(&mut self, ledger: &mut Ledger, store: &Store) -> Result<bool> {
         while self.fresh.is_empty()
             && let Some(batch) = self.reader.take()
         {
-            self.accept(batch, ledger, store, observer)?;
+            self.accept(batch, ledger, store)?;
         }
         if let Some(failure) = self.failure.take() {
             return Err(failure);
@@ -176,13 +192,7 @@ impl Intake {
         Ok(())
     }
 
-    fn accept(
-        &mut self,
-        batch: Batch,
-        ledger: &mut Ledger,
-        store: &Store,
-        observer: &mut dyn Observer,
-    ) -> Result<()> {
+    fn accept(&mut self, batch: Batch, ledger: &mut Ledger, store: &Store) -> Result<()> {
         for chunk in batch.chunks {
             ledger.note(Change::Chunk(chunk));
         }
@@ -195,7 +205,7 @@ impl Intake {
         }
         self.failure = self.failure.take().or(batch.failure);
         if !self.has_keys {
-            self.fresh.extend(batch.items);
+            self.fresh.extend(batch.items.into_iter().map(Fresh::from));
             return Ok(());
         }
         ledger.submit(store);
@@ -207,23 +217,16 @@ impl Intake {
         let known = store.known_keys(keys)?;
         for (item, known) in batch.items.into_iter().zip(known) {
             let Some(key) = item.key.clone().filter(|_| item.refusal.is_none()) else {
-                self.fresh.push_back(item);
+                self.fresh.push_back(item.into());
                 continue;
             };
-            match known.or_else(|| self.live_keys.get(&key).copied()) {
-                Some(of) if of != item.index => {
-                    ledger.take_fresh(item.index);
-                    observer.notice(Notice::Duplicate {
-                        key: key.to_string(),
-                        of,
-                    });
-                    ledger.note(settle_unattempted(item.into(), Verdict::Duplicate { of }));
-                }
-                _ => {
-                    self.live_keys.insert(key, item.index);
-                    self.fresh.push_back(item);
-                }
+            // A duplicate keeps its place in the line: what is before it has not been begun, and must not be passed over.
+            let known = known.or_else(|| self.live_keys.get(&key).copied());
+            let duplicate_of = known.filter(|of| *of != item.index);
+            if duplicate_of.is_none() {
+                self.live_keys.insert(key, item.index);
             }
+            self.fresh.push_back(Fresh { item, duplicate_of });
         }
         Ok(())
     }

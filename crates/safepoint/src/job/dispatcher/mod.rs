@@ -52,8 +52,12 @@ use crate::shutdown::{Phase, ShutdownToken, Source, StopRequest};
 
 /// An item this far behind the newest one gets a row, so that a resumed run need not begin to read there.
 const STRAGGLER: u64 = 10_000;
+/// Bytes of results that may wait to be told before nothing new is begun.
+const MAX_BACKLOG: usize = 16 * 1024 * 1024;
 /// How long an attempt that a stop signal ended waits for the same signal to reach us.
 const HOLD: Duration = Duration::from_millis(100);
+/// How often adopted orphans that have ended are reaped.
+const SWEEP: Duration = Duration::from_secs(5);
 /// The first pause after a command said "not now"; it doubles up to [`LONGEST_PAUSE`].
 const PAUSE: Duration = Duration::from_secs(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
@@ -458,6 +462,8 @@ impl<'a> Dispatcher<'a> {
         let phase = token.phase();
         if phase > self.announced {
             self.announced = phase;
+            // A help for the next run; the stop does not depend on it.
+            let _ = self.parts.in_progress.mark_stopping();
             self.close_idle_workers();
         }
         if phase >= Phase::Terminating && !self.terminating {
@@ -560,7 +566,7 @@ impl<'a> Dispatcher<'a> {
         }
         self.lingering
             .retain(|group| !wait_for_group(*group, Duration::ZERO));
-        if self.parts.options.owns_process && now.since(self.swept) >= Duration::from_secs(5) {
+        if self.parts.options.owns_process && now.since(self.swept) >= SWEEP {
             self.swept = now;
             reap_adopted(&self.groups());
         }
@@ -598,7 +604,7 @@ impl<'a> Dispatcher<'a> {
                     continue;
                 }
                 if !self.parts.ledger.has_room()
-                    || self.parts.sink.backlog() > 8192
+                    || self.parts.sink.backlog() > MAX_BACKLOG
                     || self.limit_reached()
                 {
                     return Ok(());
@@ -663,10 +669,7 @@ impl<'a> Dispatcher<'a> {
             return Ok(());
         }
         let parts = &mut self.parts;
-        if parts
-            .intake
-            .has_more(&mut parts.ledger, &parts.store, parts.observer)?
-        {
+        if parts.intake.has_more(&mut parts.ledger, &parts.store)? {
             parts.token.request(StopRequest::graceful(
                 Source::Programmatic,
                 format!("limit of {limit} items"),
@@ -678,7 +681,7 @@ impl<'a> Dispatcher<'a> {
 
     fn has_room(&self, slot: usize, round: usize) -> bool {
         match &self.slots[slot] {
-            Slot::Idle => round == 0,
+            Slot::Idle => true,
             Slot::Command(_) => false,
             Slot::Worker(worker) => worker.has_room(round + 1),
         }
@@ -886,6 +889,9 @@ impl<'a> Dispatcher<'a> {
         if !self.lingering.is_empty() {
             waits.push(Duration::from_millis(5));
         }
+        if self.parts.options.owns_process && self.in_progress_count() > 0 {
+            waits.push(until(self.swept + SWEEP));
+        }
         if self.parts.polls_control {
             waits.push(Duration::from_secs(1));
         }
@@ -906,10 +912,9 @@ impl<'a> Dispatcher<'a> {
             waits.extend(self.paused_until.map(until));
             if self.paused_until.is_none()
                 && let Some(due) = self.parts.intake.due_in_ms()
-                && self
-                    .slots
-                    .iter()
-                    .any(|slot| !matches!(slot, Slot::Command(_)))
+                && (0..self.slots.len())
+                    .any(|slot| self.has_room(slot, self.parts.options.pipeline - 1))
+                && self.parts.ledger.has_room()
             {
                 // A due item that is still in hand shows itself when its change is durable; looking again in a while is enough.
                 waits.push(Duration::from_millis(due.max(1)));

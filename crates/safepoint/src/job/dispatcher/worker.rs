@@ -10,12 +10,13 @@ use std::time::Duration;
 use rustix::event::epoll::{self, EventFlags};
 use rustix::process::{Pid, Signal};
 
+use super::command::is_stop_exit;
 use super::{
     Again, Began, Dispatcher, Part, STARTUP_DEATHS, Slot, pipe, set_nonblocking, token, watch,
 };
 use crate::clock::{Moment, wall_ms};
 use crate::error::{Error, ErrorKind, Result};
-use crate::job::capture::{MAX_OUTPUT, Read, Tail, read_available};
+use crate::job::capture::{Read, Tail, read_available};
 use crate::job::in_progress::Entry;
 use crate::job::notice::{InProgress, Notice};
 use crate::job::protocol::{Answer, MAX_ANSWER, shorten, write_request};
@@ -507,7 +508,10 @@ impl Dispatcher<'_> {
         };
         worker.lanes_changed = true;
         worker.answered += 1;
-        worker.head_since = self.now();
+        if place == 0 {
+            // The next one is worked on from now; an answer out of turn says nothing of the oldest.
+            worker.head_since = self.now();
+        }
         self.startup_deaths = 0;
         self.any_answer = true;
         let retry_after = answer.retry_after();
@@ -526,15 +530,9 @@ impl Dispatcher<'_> {
                 again,
             );
         } else if let Some(result) = answer.result {
-            let bytes = result.get().as_bytes();
-            let kept = bytes.len().min(MAX_OUTPUT);
-            self.succeed(
-                lane.work,
-                lane.began,
-                None,
-                bytes[..kept].to_vec(),
-                (bytes.len() - kept) as u64,
-            );
+            // Whole, or it would no longer be JSON; its line is bounded.
+            let bytes = result.get().as_bytes().to_vec();
+            self.succeed(lane.work, lane.began, None, bytes, 0);
         }
         Ok(())
     }
@@ -558,11 +556,9 @@ impl Dispatcher<'_> {
             .write(slot * per_slot, per_slot, std::iter::empty());
         let why = worker.ending.take().map(|(why, _)| why);
         let stopping = self.parts.token.is_stopping();
-        let by_stop_signal = matches!(
-            exit,
-            Exit::Signal(libc::SIGINT | libc::SIGTERM | libc::SIGHUP)
-        );
-        if why == Some(Ending::Stop) || (stopping && why.is_none() && by_stop_signal) {
+        // A worker that was told that nothing more comes may leave with what it has not begun.
+        let by_the_stop = stopping && (worker.closed_at.is_some() || is_stop_exit(exit));
+        if why == Some(Ending::Stop) || (why.is_none() && by_the_stop) {
             for lane in worker.lanes {
                 self.give_up(lane.work);
             }

@@ -30,7 +30,13 @@ pub(in crate::job) fn reconcile(
     reread: bool,
 ) -> Result<Reconciled> {
     let stored = database.sources()?;
-    let now = feed.rows()?;
+    let mut now = feed.rows()?;
+    for row in now.iter_mut().filter(|row| row.path == "-") {
+        // Whether the spool is whole does not change with the other inputs.
+        row.complete = stored
+            .iter()
+            .any(|before| before.path == "-" && before.complete);
+    }
     if database.progress()?.counts.touched() == 0 {
         return Ok(Reconciled {
             reread: Some((now, Vec::new())),

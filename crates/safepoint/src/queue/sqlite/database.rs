@@ -334,79 +334,45 @@ impl Database {
     pub fn renew(&mut self, renewed: &[Renewed], removed_from: Option<u64>) -> Result<()> {
         let write = |error| failure("write", error);
         let transaction = self.connection.transaction().map_err(write)?;
-        {
-            let mut renew = transaction
-                .prepare(
-                    "UPDATE items SET state = ?2, key = ?3, content = ?4, error = ?5, not_before_ms = ?6, attempts = 0, crashes = 0,
-                        result = NULL, omitted = 0, exit_code = NULL
-                     WHERE item = ?1",
+        if let Some(first) = removed_from {
+            transaction
+                .execute("DELETE FROM items WHERE item >= ?1", [first])
+                .map_err(write)?;
+            transaction
+                .execute("DELETE FROM attempts WHERE item >= ?1", [first])
+                .map_err(write)?;
+            transaction
+                .execute(
+                    "UPDATE progress SET frontier = min(frontier, ?1), total = NULL",
+                    [first],
                 )
                 .map_err(write)?;
-            for item in renewed {
-                let refusal = item.refusal.as_deref();
-                let (state, due) = if refusal.is_some() {
-                    (State::Dead, None)
-                } else {
-                    (State::Pending, Some(0))
-                };
-                let key = item.key.as_deref().filter(|_| refusal.is_none());
-                let content = text_or_blob(&item.content);
-                match renew.execute(params![
-                    item.index,
-                    state.name(),
-                    key,
-                    content,
-                    refusal,
-                    due
-                ]) {
-                    Err(error)
-                        if error.sqlite_error_code()
-                            == Some(rusqlite::ffi::ErrorCode::ConstraintViolation) =>
-                    {
-                        let why = "its new key is that of another item";
-                        renew
-                            .execute(params![
-                                item.index,
-                                State::Duplicate.name(),
-                                key,
-                                content,
-                                why,
-                                None::<i64>
-                            ])
-                            .map_err(write)?;
-                    }
-                    done => {
-                        done.map_err(write)?;
-                    }
-                }
-            }
-            if let Some(first) = removed_from {
-                transaction
-                    .execute("DELETE FROM items WHERE item >= ?1", [first])
-                    .map_err(write)?;
-                transaction
-                    .execute("DELETE FROM attempts WHERE item >= ?1", [first])
-                    .map_err(write)?;
-                transaction
-                    .execute(
-                        "UPDATE progress SET frontier = min(frontier, ?1), total = NULL",
-                        [first],
-                    )
-                    .map_err(write)?;
-            }
         }
+        // Keys may have moved from one item to another: all are given up before any is taken.
+        for item in renewed {
+            transaction
+                .execute("UPDATE items SET key = NULL WHERE item = ?1", [item.index])
+                .map_err(write)?;
+        }
+        for item in renewed {
+            renew_one(&transaction, item)?;
+        }
+        revive_duplicates(&transaction)?;
         recount(&transaction)?;
         transaction.commit().map_err(write)
     }
 
     /// Makes dead items pending again, with no attempts counted: all, or those listed. Returns how many.
     ///
+    /// Items that were refused without an attempt stay dead: only another content can help them.
+    ///
     /// # Errors
     ///
     /// As [`open`](Self::open).
     pub fn retry(&mut self, only: Option<&[u64]>) -> Result<u64> {
         let write = |error| failure("write", error);
-        let update = "UPDATE items SET state = 'pending', attempts = 0, crashes = 0, error = NULL, not_before_ms = 0 WHERE state = 'dead'";
+        let update = "UPDATE items SET state = 'pending', attempts = 0, crashes = 0, error = NULL, not_before_ms = 0
+            WHERE state = 'dead' AND (attempts > 0 OR crashes > 0)";
         let transaction = self.connection.transaction().map_err(write)?;
         let mut changed = 0;
         match only {
@@ -531,6 +497,83 @@ fn flags() -> OpenFlags {
     OpenFlags::SQLITE_OPEN_READ_WRITE
         | OpenFlags::SQLITE_OPEN_NO_MUTEX
         | OpenFlags::SQLITE_OPEN_NOFOLLOW
+}
+
+/// Gives one item its new content; a key that another item has makes it a duplicate.
+fn renew_one(connection: &Connection, item: &Renewed) -> Result<()> {
+    let write = |error| failure("write", error);
+    let mut renew = connection
+        .prepare_cached(
+            "UPDATE items SET state = ?2, key = ?3, content = ?4, error = ?5, not_before_ms = ?6, attempts = 0, crashes = 0,
+                result = NULL, omitted = 0, exit_code = NULL
+             WHERE item = ?1",
+        )
+        .map_err(write)?;
+    let content = text_or_blob(&item.content);
+    let renewed = match (&item.refusal, &item.key) {
+        (Some(why), _) => renew.execute(params![
+            item.index,
+            State::Dead.name(),
+            None::<&str>,
+            content,
+            why,
+            None::<i64>
+        ]),
+        (None, key) => renew.execute(params![
+            item.index,
+            State::Pending.name(),
+            key,
+            content,
+            None::<&str>,
+            0
+        ]),
+    };
+    match renewed {
+        Err(error) if is_taken(&error) => {
+            let why = "its new key is that of another item";
+            let row = params![
+                item.index,
+                State::Duplicate.name(),
+                item.key,
+                content,
+                why,
+                None::<i64>
+            ];
+            renew.execute(row).map_err(write)?;
+        }
+        done => {
+            done.map_err(write)?;
+        }
+    }
+    Ok(())
+}
+
+/// Makes items pending whose key is no longer that of another item.
+fn revive_duplicates(connection: &Connection) -> Result<()> {
+    let write = |error| failure("write", error);
+    let duplicates: Vec<u64> = connection
+        .prepare("SELECT item FROM items WHERE state = 'duplicate' ORDER BY item")
+        .and_then(|mut statement| statement.query_map((), |row| row.get(0))?.collect())
+        .map_err(write)?;
+    let mut revive = connection
+        .prepare(
+            "UPDATE items SET state = 'pending', not_before_ms = 0, error = NULL WHERE item = ?1",
+        )
+        .map_err(write)?;
+    for item in duplicates {
+        match revive.execute([item]) {
+            Err(error) if is_taken(&error) => {}
+            done => {
+                done.map_err(write)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether a key could not be given because another item has it.
+fn is_taken(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(rusqlite::ffi::ErrorCode::ConstraintViolation)
 }
 
 /// Sets the counters to what the rows say.

@@ -67,7 +67,12 @@ pub(super) fn commit(
                 Change::Chunk(chunk) => put_chunk(&transaction, chunk).map_err(write)?,
                 Change::Source(source) => put_source(&transaction, source).map_err(write)?,
                 Change::Total(total) => next.total = Some(*total),
-                Change::Cost(micros) => next.cost_micros += micros,
+                Change::Cost(micros) => {
+                    next.cost_micros = next
+                        .cost_micros
+                        .saturating_add(*micros)
+                        .min(i64::MAX.cast_unsigned());
+                }
             }
         }
         next.frontier = next.frontier.max(frontier);
