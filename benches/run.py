@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Measures safepoint beside its peers in one run and prints the table of docs/src/benchmarks.md.
 
-Every figure that is compared is measured in turns (ours, peer, ours, peer, ...) and given as the median, so that a machine
-whose speed drifts drifts for both. Needs a release build (it makes one), GNU parallel and xargs.
+Every figure that is compared is measured in turns (ours, peer, ours, peer, ...) and given as the median, so that a
+machine whose speed drifts drifts for both. Needs a release build (it makes one), GNU parallel and xargs.
 """
 
 from __future__ import annotations
