@@ -838,3 +838,42 @@ fn the_last_line_adds_up() {
     let ran = place.run(&arguments);
     assert_eq!(ran.code, Some(3), "dead items stay: {}", ran.stderr);
 }
+
+#[test]
+fn a_kill_while_a_stop_is_under_way_is_no_fault_of_the_items() {
+    let place = Place::new();
+    let gate = place.gate("gate");
+    let options = ["--grace", "60s", "--crash-limit", "1"];
+    for runs in 1..=2 {
+        let running = gated(&place, 1, &options, GATED);
+        began(&place, runs);
+        running.signal(Signal::TERM);
+        running.says("once more ends them now");
+        running.signal(Signal::KILL);
+        assert_eq!(running.ended().signal, Some(Signal::KILL.as_raw()));
+    }
+    gate.pass(3);
+    let ran = again(&place, &options, GATED);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    assert_eq!(place.rows("in").len(), 1);
+}
+
+#[test]
+fn a_process_that_was_there_before_the_run_is_left_alone() {
+    let place = Place::new();
+    place.write("in.txt", "a\n");
+    let mut shell = std::process::Command::new("sh");
+    let script = "sleep 1000 & echo $! > sidecar; exec \"$0\" run in.txt -qq --shell -- 'setsid sleep 1000 & echo $! > stray'";
+    shell
+        .args(["-c", script, env!("CARGO_BIN_EXE_safepoint")])
+        .current_dir(place.path());
+    assert!(shell.status().is_ok_and(|status| status.success()));
+    let lives = |name: &str| {
+        let pid: i32 = place.lines(name)[0].parse().expect("a number");
+        let pid = rustix::process::Pid::from_raw(pid).expect("a process");
+        rustix::process::test_kill_process(pid).map(|()| pid)
+    };
+    let sidecar = lives("sidecar").expect("it was not ours to end");
+    assert!(lives("stray").is_err(), "what a command started is ours");
+    let _ = rustix::process::kill_process(sidecar, Signal::KILL);
+}
