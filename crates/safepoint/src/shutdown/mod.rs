@@ -30,6 +30,8 @@ mod keeper;
 mod ladder;
 mod lane;
 mod mailbox;
+#[cfg(all(test, safepoint_loom))]
+mod models;
 mod node;
 mod observers;
 mod open;
