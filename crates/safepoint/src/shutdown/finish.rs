@@ -450,7 +450,7 @@ mod tests {
             .grace(LONG)
             .reserve(Duration::from_secs(5))
             .hook(Order::Drain, "hangs", move |_| {
-                drop(began.send(()));
+                began.send(()).expect("heard");
                 hang.recv()
             })
             .hook(Order::Save, "saves", |share| {
@@ -485,7 +485,7 @@ mod tests {
         let worker = worker.spawn(move || {
             let child = token.child("reader");
             let unit = child.unit("record 17").expect("running");
-            drop(entered.send(()));
+            entered.send(()).expect("heard");
             child.wait();
             assert!(child.unit("record 18").is_none(), "no extra one begins");
             seen.store(1, Ordering::SeqCst);
@@ -562,7 +562,7 @@ mod tests {
             .grace(LONG)
             .before_stop(move |request| drop(say.send(format!("before: {}", request.message))))
             .before_stop(|_| trouble("an observer's own"))
-            .before_stop(move |_| drop(hang.recv()))
+            .before_stop(move |_| assert!(hang.recv().is_err()))
             .after_stop(move |report| drop(after.send(format!("after: {}", report.requests.len()))))
             .build()
             .expect("built");

@@ -285,7 +285,7 @@ mod tests {
         let (dropped, was_dropped) = channel::<()>();
         let work = tracker.future(async move {
             let _dropped_with_me = dropped;
-            drop(began.send(()));
+            began.send(()).expect("heard");
             pending::<()>().await;
         });
         let driver = std::thread::spawn(move || block_on(work));
