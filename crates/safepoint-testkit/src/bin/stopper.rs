@@ -41,11 +41,11 @@ fn run(scenario: &str) -> safepoint::Result<()> {
     match scenario {
         "loop" => stop_and_report(builder()),
         "hooks" => hooks(),
-        "ladder" => stop_and_report(builder().ladder(&[Rung::Graceful, Rung::Kill])),
+        "ladder" => phases(builder().ladder(&[Rung::Graceful, Rung::Kill])),
         "extra-signal" => {
             stop_and_report(builder().stop_signal(Signal::SIGUSR2 as i32, Source::Parent))
         }
-        "phases" => phases(),
+        "phases" => phases(builder()),
         "last-act" => last_act(),
         "stuck" => stuck(),
         "raises" => raises(),
@@ -94,8 +94,8 @@ fn hooks() -> safepoint::Result<()> {
 }
 
 /// Says each phase as it is reached, and never ends by itself.
-fn phases() -> safepoint::Result<()> {
-    let shutdown = builder().install()?;
+fn phases(builder: Builder) -> safepoint::Result<()> {
+    let shutdown = builder.install()?;
     let token = shutdown.token();
     say("ready");
     token.wait();

@@ -16,12 +16,17 @@ pub(super) enum Caught {
 /// Runs `code`. The panic hook has printed a panic by the time this returns.
 pub(super) fn run<R: Ending>(code: impl FnOnce() -> R) -> Caught {
     // Nothing of the caller's is looked at after its panic, so a broken invariant in it is not ours to see.
-    match catch_unwind(AssertUnwindSafe(code)) {
-        Ok(ending) => match ending.failure() {
-            None => Caught::Done,
-            Some(failure) => Caught::Failed(failure),
-        },
-        Err(payload) => Caught::Panicked(message(payload.as_ref())),
+    // Showing an error, and dropping a payload, are the caller's code too.
+    match catch_unwind(AssertUnwindSafe(|| code().failure())) {
+        Ok(None) => Caught::Done,
+        Ok(Some(failure)) => Caught::Failed(failure),
+        Err(payload) => {
+            let message = message(payload.as_ref());
+            let dropped = catch_unwind(AssertUnwindSafe(move || drop(payload)));
+            // The payload of a panicking payload is left alone: the line of them has to end somewhere.
+            dropped.unwrap_or_else(std::mem::forget);
+            Caught::Panicked(message)
+        }
     }
 }
 
