@@ -13,11 +13,17 @@
 //!
 //! Deliberately absent: files, processes, and any exit of the program other than the third signal's default action.
 
+mod amount;
+mod budget;
+mod ending;
 mod phase;
 mod request;
 mod signals;
 mod token;
 
+pub use amount::Amount;
+pub use budget::{Budget, Spent};
+pub use ending::Ending;
 pub use phase::Phase;
 pub use request::{Mode, Recorded, Source, StopRequest};
 pub use signals::{Builder, REPEAT_WINDOW, Shutdown};
