@@ -49,7 +49,7 @@ struct Shared {
     limit: Amount,
     /// In micro-units.
     total: AtomicU64,
-    cancelled: AtomicBool,
+    lifted: AtomicBool,
     /// Empty once the warning was given.
     warnings: Mutex<Vec<Warning>>,
 }
@@ -61,7 +61,7 @@ pub struct Spent {
     pub total: Amount,
     /// What was left of the limit then.
     pub left: Amount,
-    /// Whether this spend is the one that reached the limit. True for one spend at most, also of a budget that was cancelled.
+    /// Whether this spend is the one that reached the limit. True for one spend at most, also of a budget that was lifted.
     pub reached: bool,
 }
 
@@ -73,7 +73,7 @@ impl Budget {
                 token: token.clone(),
                 limit,
                 total: AtomicU64::new(0),
-                cancelled: AtomicBool::new(false),
+                lifted: AtomicBool::new(false),
                 warnings: Mutex::default(),
             }),
         }
@@ -108,8 +108,8 @@ impl Budget {
             reached: crosses(shared.stop_mark()),
         };
         let warns = crosses(shared.warning_mark());
-        // Relaxed: a cancel that happened before this spend is seen; one at the same time may come too late in any ordering.
-        if (warns || spent.reached) && !shared.cancelled.load(Ordering::Relaxed) {
+        // Relaxed: a lift that happened before this spend is seen; one at the same time may come too late in any ordering.
+        if (warns || spent.reached) && !shared.lifted.load(Ordering::Relaxed) {
             let warned = catch_unwind(AssertUnwindSafe(|| {
                 if warns {
                     shared.warn(total);
@@ -144,9 +144,9 @@ impl Budget {
     /// Lifts the limit: spending goes on being counted, but from now on it neither warns nor asks for a stop.
     ///
     /// A spend on another thread that is just crossing a mark may still act on it. A stop that was asked for stays asked for.
-    pub fn cancel(&self) {
+    pub fn lift(&self) {
         // Relaxed: the flag guards no other memory; see `spend`.
-        self.shared.cancelled.store(true, Ordering::Relaxed);
+        self.shared.lifted.store(true, Ordering::Relaxed);
     }
 }
 
@@ -315,10 +315,10 @@ mod tests {
     }
 
     #[test]
-    fn a_cancelled_budget_counts_and_is_silent() {
+    fn a_lifted_budget_counts_and_is_silent() {
         let token = token();
         let (budget, warnings) = watched(&token, "1.00");
-        budget.clone().cancel();
+        budget.clone().lift();
         assert!(budget.spend(amount("2.00")).reached);
         assert!(!token.is_stopping());
         assert!(warnings.lock().unwrap().is_empty());
