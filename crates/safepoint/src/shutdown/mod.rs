@@ -15,6 +15,7 @@
 
 mod amount;
 mod budget;
+mod drain;
 mod ending;
 mod phase;
 mod request;
@@ -23,6 +24,7 @@ mod token;
 
 pub use amount::Amount;
 pub use budget::{Budget, Spent};
+pub use drain::{Drain, Drained, MAX_FAILURES, NotPushed, Refused};
 pub use ending::Ending;
 pub use phase::Phase;
 pub use request::{Mode, Recorded, Source, StopRequest};
