@@ -31,9 +31,9 @@ pub struct Drained<T> {
 impl<T: Send + 'static> Drain<T> {
     /// Takes no more items, waits until the queue is empty and nothing is in progress, closes the intake and says what became of the items.
     ///
-    /// Waits at most for `limit`, and no longer than until the phase is [`Terminating`](crate::shutdown::Phase::Terminating). A `limit` of zero closes at
-    /// once. Afterwards nothing can be pulled; what is left over belongs to the first caller, and a second one gets the counts alone. A worker
-    /// function that calls this waits for itself, until `limit`.
+    /// Waits at most for `limit`, and no longer than until the phase is [`Terminating`](crate::shutdown::Phase::Terminating). A `limit` of
+    /// zero closes at once. Afterwards nothing can be pulled; what is left over belongs to the first caller, and a second one gets the counts
+    /// alone. A worker function that calls this waits for itself, until `limit`.
     ///
     /// # Cancel safety
     ///

@@ -44,9 +44,9 @@ use wait::{Pull, Push};
 ///
 /// Clones are one intake. Threads and futures of any runtime may push, pull and serve at the same time.
 ///
-/// From the moment the token is stopping, every push hands its item back; items that are in already are still taken, until the queue is empty or
-/// the phase is [`Terminating`](super::Phase::Terminating). [`finish`](Drain::finish) waits for that and says what became of everything. Items of an intake
-/// that is dropped without it are dropped too.
+/// From the moment the token is stopping, every push hands its item back; items that are in already are still taken, until the queue is
+/// empty or the phase is [`Terminating`](super::Phase::Terminating). [`finish`](Drain::finish) waits for that and says what became of
+/// everything. Items of an intake that is dropped without it are dropped too.
 ///
 /// A bounded channel, in comparison, ends when its senders are gone; this one ends when the program is asked to stop, whoever holds a sender, and
 /// knows what is still being worked on.

@@ -36,8 +36,8 @@ impl<T: Send + 'static> Drain<T> {
     ///
     /// # Cancel safety
     ///
-    /// Dropped while it waits for an item, it has taken none. Dropped while it works on one, that item counts as failed, for its worker did not see it
-    /// through.
+    /// Dropped while it waits for an item, it has taken none. Dropped while it works on one, that item counts as failed, for its worker did
+    /// not see it through.
     pub fn serve_async<W, F>(&self, mut work: W) -> impl Future<Output = ()> + use<T, W, F>
     where
         W: FnMut(T) -> F,
