@@ -7,7 +7,6 @@
 //! open counts as one. So hooks that are quick leave their time to the others, and hooks that all hang each get the same.
 
 use std::future::poll_fn;
-use std::panic::AssertUnwindSafe;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -190,16 +189,18 @@ impl Finish {
                     .run(move || caught::run(|| block_on(work(share)).map_or(Ok(()), Err))),
             ),
             (Work::Async(work), Place::Here) => Box::pin(async move {
-                let mut future = match catch(|| work(share)) {
+                let mut future = match caught::catch(|| work(share)) {
                     Ok(future) => future,
-                    Err(caught) => return caught,
+                    Err(message) => return Caught::Panicked(message),
                 };
-                poll_fn(|context| match catch(|| future.as_mut().poll(context)) {
-                    Ok(polled) => {
-                        polled.map(|failure| failure.map_or(Caught::Done, Caught::Failed))
-                    }
-                    Err(caught) => Poll::Ready(caught),
-                })
+                poll_fn(
+                    |context| match caught::catch(|| future.as_mut().poll(context)) {
+                        Ok(polled) => {
+                            polled.map(|failure| failure.map_or(Caught::Done, Caught::Failed))
+                        }
+                        Err(message) => Poll::Ready(Caught::Panicked(message)),
+                    },
+                )
                 .await
             }),
         }
@@ -245,12 +246,6 @@ fn either(sleep: &mut Sleep, stopping: &mut Stopping, context: &mut Context<'_>)
         return Poll::Ready(());
     }
     Pin::new(stopping).poll(context)
-}
-
-/// Runs a piece of an asynchronous hook; a panic of it is its end.
-fn catch<T>(code: impl FnOnce() -> T) -> Result<T, Caught> {
-    std::panic::catch_unwind(AssertUnwindSafe(code))
-        .map_err(|payload| Caught::Panicked(caught::message(payload.as_ref())))
 }
 
 #[cfg(all(test, not(safepoint_loom)))]
