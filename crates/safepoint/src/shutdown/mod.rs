@@ -67,7 +67,7 @@ pub use mailbox::REPEAT_WINDOW;
 pub use open::{HeldUp, Open, OpenKind};
 pub use owner::Shutdown;
 pub use phase::Phase;
-pub use report::{HookOutcome, HookReport, PhaseTime, StopReport, UnitCounts};
+pub use report::{HookOutcome, HookReport, PhaseTime, STOPPED, StopReport, UnitCounts};
 pub use request::{Mode, Recorded, Source, StopRequest};
 pub use status::Status;
 pub use stopping::Stopping;
