@@ -1,8 +1,8 @@
-//! The library as a program uses it: through what it exports, and nothing else.
+//! The library as a program uses it: real processes, real signals, and nothing but what it exports.
 #![expect(
     clippy::unwrap_used,
     reason = "a test may panic; clippy knows only the functions marked as tests"
 )]
 
-mod interleavings;
 mod phases;
+mod signals;

@@ -8,10 +8,13 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Wake, Waker};
+use std::time::Duration;
 
-use safepoint::Shutdown;
-use safepoint::shutdown::{
-    Order, OwnedUnit, Phase, ShutdownToken, Source, StopReport, StopRequest, Stopping,
+use crate::clock::Clock;
+use crate::shutdown::finish::{Finish, Place};
+use crate::shutdown::parker::block_on;
+use crate::shutdown::{
+    Order, OwnedUnit, Phase, Shutdown, ShutdownToken, Source, StopReport, StopRequest, Stopping,
 };
 
 const INTERLEAVINGS: u64 = 100_000;
@@ -21,6 +24,8 @@ const SEED: Option<u64> = None;
 
 /// Threads beside the one that ends the shutdown.
 const WORKERS: usize = 2;
+
+const GRACE: Duration = Duration::from_secs(3600);
 
 /// Most actions of a thread in one life.
 const ACTIONS: u64 = 8;
@@ -54,6 +59,7 @@ struct Worker {
 /// One shutdown, and what is known of it beside what it says itself.
 struct Life {
     random: Random,
+    /// Nothing for a token without a keeper thread, which is most of the cost of a life.
     shutdown: Mutex<Option<Shutdown>>,
     root: ShutdownToken,
     /// Threads at the starting line.
@@ -126,9 +132,14 @@ fn live(life: Life, workers: &[Worker], what: impl Fn() -> String) {
         life.act(&mut random, 0);
     }
     life.end_handed();
-    let shutdown = lock(&life.shutdown).take().unwrap();
+    let shutdown = lock(&life.shutdown).take();
     life.facts.is_ending.store(true, Ordering::SeqCst);
-    let report = shutdown.finish();
+    let report = if let Some(shutdown) = shutdown {
+        shutdown.finish()
+    } else {
+        let node = Arc::clone(&life.root.node);
+        block_on(Finish::new(node, Duration::ZERO, Place::HookThread).run())
+    };
     life.facts.is_idle.store(true, Ordering::SeqCst);
     let inside = life.facts.inside.load(Ordering::SeqCst);
     assert_eq!(inside, 0, "in a unit after the end: {}", what());
@@ -161,16 +172,20 @@ fn work(number: u64, jobs: &Receiver<Arc<Life>>, done: &Sender<()>) {
 impl Life {
     fn new(mut random: Random) -> Self {
         let facts: Arc<Facts> = Arc::default();
-        let mut builder = Shutdown::builder();
-        if random.below(16) == 0 {
+        let (shutdown, root);
+        if random.below(50) == 0 {
             let facts = Arc::clone(&facts);
-            builder = builder.hook(Order::Save, "idle", move |_| {
+            let builder = Shutdown::builder().hook(Order::Save, "idle", move |_| {
                 assert_eq!(facts.inside.load(Ordering::SeqCst), 0, "in a unit");
                 facts.is_idle.store(true, Ordering::SeqCst);
             });
+            let built = builder.build().expect("a thread to spare");
+            root = built.token();
+            shutdown = Some(built);
+        } else {
+            root = ShutdownToken::detached(Clock::start(), GRACE);
+            shutdown = None;
         }
-        let shutdown = builder.build().unwrap();
-        let root = shutdown.token();
         let known = Known {
             token: Some(root.clone()),
             parent: None,
@@ -178,7 +193,7 @@ impl Life {
         };
         Self {
             random,
-            shutdown: Mutex::new(Some(shutdown)),
+            shutdown: Mutex::new(shutdown),
             root,
             ready: AtomicU32::new(0),
             tokens: Mutex::new(vec![known]),
@@ -201,22 +216,20 @@ impl Life {
         match random.below(20) {
             0..=6 => {
                 let unit = token.unit("unit");
-                if self.has_entered(unit.is_some()) {
+                self.tell_entered(unit.is_some());
+                if let Some(unit) = unit {
                     if depth < 10 && random.below(3) == 0 {
                         self.act(random, depth + 1);
                     }
                     if self.leaves_well(random) {
-                        unit.unwrap().commit();
-                    } else {
-                        drop(unit);
+                        unit.commit();
                     }
                 }
             }
             7..=9 => {
                 let unit = token.owned_unit("owned");
-                if self.has_entered(unit.is_some()) {
-                    lock(&self.handed).extend(unit);
-                }
+                self.tell_entered(unit.is_some());
+                lock(&self.handed).extend(unit);
             }
             10 | 11 => self.end_one_handed(random),
             12..=14 => {
@@ -267,7 +280,7 @@ impl Life {
         }
     }
 
-    fn has_entered(&self, has_entered: bool) -> bool {
+    fn tell_entered(&self, has_entered: bool) {
         if has_entered {
             self.facts.inside.fetch_add(1, Ordering::SeqCst);
             let is_idle = self.facts.is_idle.load(Ordering::SeqCst);
@@ -275,7 +288,6 @@ impl Life {
         } else {
             self.facts.refused.fetch_add(1, Ordering::Relaxed);
         }
-        has_entered
     }
 
     fn leaves_well(&self, random: &mut Random) -> bool {
@@ -292,12 +304,10 @@ impl Life {
 
     fn end_one_handed(&self, random: &mut Random) {
         let unit = lock(&self.handed).pop();
-        if let Some(unit) = unit {
-            if self.leaves_well(random) {
-                unit.commit();
-            } else {
-                drop(unit);
-            }
+        if let Some(unit) = unit
+            && self.leaves_well(random)
+        {
+            unit.commit();
         }
     }
 
@@ -379,7 +389,7 @@ impl Life {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap()
+    mutex.lock().expect("no panic of a holder")
 }
 
 /// Sebastiano Vigna's splitmix64.
@@ -412,6 +422,6 @@ impl Random {
     }
 
     fn index(&mut self, length: usize) -> usize {
-        usize::try_from(self.next() % length as u64).unwrap()
+        usize::try_from(self.below(length as u64)).expect("an index")
     }
 }
