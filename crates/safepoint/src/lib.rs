@@ -130,7 +130,8 @@ pub mod shutdown;
 pub use error::{Error, ErrorKind, Result};
 pub use shutdown::Shutdown;
 
-/// The code of the book's page on embedding, compiled and run.
+/// The code of the README and of the book's page on embedding, compiled and run.
 #[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
 #[doc = include_str!("../../../docs/src/guides/embedding.md")]
 mod book {}
