@@ -67,12 +67,7 @@ fn cargo(tree: &Path, place: &Path, rest: &[&str]) -> io::Result<Output> {
     let mut command = Command::new("cargo");
     command
         .args(["test", "--quiet", "--profile", "models"])
-        .args([
-            "--package",
-            "safepoint",
-            "--no-default-features",
-            "--lib",
-        ])
+        .args(["--package", "safepoint", "--no-default-features", "--lib"])
         .args(rest)
         .current_dir(tree)
         .env("RUSTFLAGS", flags)
@@ -103,8 +98,7 @@ mod tests {
 
     #[test]
     fn the_harness_says_how_many_ran() {
-        let said =
-            "\nrunning 3 tests\n...\ntest result: ok. 3 passed; 1 failed; 0 ignored; 9 filtered out; finished in 0.1s\n";
+        let said = "\nrunning 3 tests\n...\ntest result: ok. 3 passed; 1 failed; 0 ignored; 9 filtered out; finished in 0.1s\n";
         assert_eq!(tried(said), 4);
         assert_eq!(tried("error: no such thing"), 0);
     }
