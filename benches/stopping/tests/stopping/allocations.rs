@@ -1,0 +1,78 @@
+//! A check and a unit allocate nothing.
+//!
+//! Allocations are counted per thread: other tests and the threads of the test runner allocate when they like.
+
+#![expect(unsafe_code, reason = "an allocator is an unsafe trait")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::hint::black_box;
+
+use safepoint_benches::rates;
+use safepoint_benches::tools::{Safepoint, SwansongReporting, Tool};
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+struct Counting;
+
+thread_local! {
+    // Without a destructor and a first time, so that counting allocates nothing itself and works until the thread is gone.
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+fn count() {
+    ALLOCATIONS.set(ALLOCATIONS.get() + 1);
+}
+
+// SAFETY: everything is left to the system's allocator; counting touches a plain cell of this thread.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: the caller keeps the contract of `alloc`, which is the same.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: as above.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count();
+        // SAFETY: as above; the pointer came from the same allocator.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: as above; the pointer came from the same allocator.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+/// How often `work` allocates on this thread.
+fn allocations(work: impl FnOnce()) -> u64 {
+    let before = ALLOCATIONS.get();
+    work();
+    ALLOCATIONS.get() - before
+}
+
+#[test]
+fn the_counter_sees_every_way_to_allocate() {
+    assert_eq!(allocations(|| ()), 0);
+    assert_eq!(allocations(|| drop(black_box(Box::new(1)))), 1);
+    assert_eq!(allocations(|| drop(black_box(vec![0_u8; 4096]))), 1);
+    let mut grown = Vec::with_capacity(1);
+    grown.push(1);
+    assert_eq!(allocations(|| black_box(&mut grown).push(2)), 1);
+    // The loop that is asked about below, around a tool that is known to allocate in each turn.
+    let reporting = SwansongReporting::new();
+    assert!(allocations(|| rates::unit(&reporting, 1000)) >= 1000);
+}
+
+#[test]
+fn a_check_allocates_nothing() {
+    let tool = Safepoint::new();
+    assert_eq!(allocations(|| rates::check(&tool, 1000)), 0);
+}
