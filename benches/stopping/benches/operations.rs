@@ -7,8 +7,8 @@ use divan::Bencher;
 use divan::counter::ItemsCount;
 use safepoint_benches::rates;
 use safepoint_benches::tools::{
-    AsyncShutdown, Check, Children, RelaxedLoad, Safepoint, Swansong, SwansongReporting,
-    TokioGraceful, TokioUtil, Tool, Units,
+    AsyncShutdown, Check, Children, RelaxedLoad, Safepoint, SafepointOwned, Swansong,
+    SwansongReporting, TokioGraceful, TokioUtil, Tool, Units,
 };
 
 /// Operations in one of divan's iterations. Each takes some time, so that two threads that start a little apart still meet.
@@ -28,12 +28,12 @@ fn check<T: Check>(bencher: Bencher) {
     block::<T>(bencher, CHECKS, rates::check);
 }
 
-#[divan::bench(types = [TokioUtil, Swansong, SwansongReporting, AsyncShutdown, TokioGraceful], threads = [1, 2])]
+#[divan::bench(types = [Safepoint, SafepointOwned, TokioUtil, Swansong, SwansongReporting, AsyncShutdown, TokioGraceful], threads = [1, 2])]
 fn unit<T: Units>(bencher: Bencher) {
     block::<T>(bencher, UNITS, rates::unit);
 }
 
-#[divan::bench(types = [TokioUtil, Swansong], threads = [1, 2])]
+#[divan::bench(types = [Safepoint, TokioUtil, Swansong], threads = [1, 2])]
 fn child<T: Children>(bencher: Bencher) {
     block::<T>(bencher, CHILDREN, rates::child);
 }

@@ -20,9 +20,44 @@ pub fn wall_ms() -> i64 {
         })
 }
 
+/// Milliseconds since 1970 as RFC 3339 in UTC, with three decimals; the years 0 to 9999 have four digits.
+///
+/// # Sources
+///
+/// The civil calendar is Howard Hinnant's `civil_from_days` ("chrono-Compatible Low-Level Date Algorithms").
+pub fn rfc_3339(ms: i64) -> String {
+    let (days, of_day) = (ms.div_euclid(86_400_000), ms.rem_euclid(86_400_000));
+    // Years begin in March here, so that the leap day is the last one; eras have 400 years.
+    let shifted = days + 719_468;
+    let (era, of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
+    let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let from_march = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * from_march + 2) / 5 + 1;
+    let month = if from_march < 10 {
+        from_march + 3
+    } else {
+        from_march - 9
+    };
+    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    let (seconds, millis) = (of_day / 1000, of_day % 1000);
+    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z")
+}
+
 /// Time since boot, suspension included: what the kernel stamps processes with.
 pub fn since_boot() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    Duration::new(
+        u64::try_from(time.tv_sec).unwrap_or(0),
+        u32::try_from(time.tv_nsec).unwrap_or(0),
+    )
+}
+
+/// Monotonic time that is cheap to read and some milliseconds coarse: for ages, never for deadlines.
+#[inline]
+pub fn coarse() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse);
     Duration::new(
         u64::try_from(time.tv_sec).unwrap_or(0),
         u32::try_from(time.tv_nsec).unwrap_or(0),
@@ -114,6 +149,15 @@ impl Clock {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn timestamps_are_rfc_3339_in_utc() {
+        assert_eq!(rfc_3339(1_763_700_000_123), "2025-11-21T04:40:00.123Z");
+        assert_eq!(rfc_3339(-1), "1969-12-31T23:59:59.999Z");
+        assert_eq!(rfc_3339(951_782_400_000), "2000-02-29T00:00:00.000Z");
+        assert_eq!(rfc_3339(4_107_542_399_000), "2100-02-28T23:59:59.000Z");
+        assert_eq!(rfc_3339(4_107_542_400_000), "2100-03-01T00:00:00.000Z");
+    }
 
     #[test]
     fn paused_time_does_not_count() {

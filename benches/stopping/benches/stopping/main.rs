@@ -18,8 +18,8 @@ use safepoint_benches::rates::{self, Rate};
 use safepoint_benches::signals::{self, Handled, Observer};
 use safepoint_benches::table::{Contender, Row, Table, in_turns, median};
 use safepoint_benches::tools::{
-    AsyncShutdown, Check, Children, RelaxedLoad, Safepoint, Swansong, SwansongReporting,
-    TokioGraceful, TokioUtil, Tool, Units, Waits,
+    AsyncShutdown, Check, Children, RelaxedLoad, Safepoint, SafepointOwned, Swansong,
+    SwansongReporting, TokioGraceful, TokioUtil, Tool, Units, Waits,
 };
 use safepoint_benches::wakes::{Woken, woken};
 use tokio::runtime::Handle;
@@ -68,7 +68,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     // tokio-graceful starts a task when it is made.
     let _entered = handle.enter();
     let (mut wall, mut processor) = (Vec::new(), Vec::new());
-    for operation in [checks, units, children] {
+    for operation in [checks, units, owned_units, children] {
         for threads in [1, 2] {
             let [by_wall, by_processor] = operation(size, threads);
             wall.push(by_wall);
@@ -149,17 +149,27 @@ fn checks(size: Size, threads: u32) -> [Row; 2] {
 }
 
 fn units(size: Size, threads: u32) -> [Row; 2] {
+    units_beside::<Safepoint>("unit: enter and leave", size, threads)
+}
+
+fn owned_units(size: Size, threads: u32) -> [Row; 2] {
+    units_beside::<SafepointOwned>("unit that may change its thread", size, threads)
+}
+
+/// Ours beside all others, whose guards may change their thread in any case.
+fn units_beside<Ours: Units>(what: &str, size: Size, threads: u32) -> [Row; 2] {
     fn of<T: Units>(size: Size, threads: u32) -> Contender<'static, Rate> {
         rate::<T>(size, threads, rates::unit)
     }
     let contenders = vec![
+        of::<Ours>(size, threads),
         of::<TokioUtil>(size, threads),
         of::<Swansong>(size, threads),
         of::<SwansongReporting>(size, threads),
         of::<AsyncShutdown>(size, threads),
         of::<TokioGraceful>(size, threads),
     ];
-    rate_rows("unit: enter and leave", size, threads, contenders)
+    rate_rows(what, size, threads, contenders)
 }
 
 fn children(size: Size, threads: u32) -> [Row; 2] {
@@ -167,6 +177,7 @@ fn children(size: Size, threads: u32) -> [Row; 2] {
         rate::<T>(size, threads, rates::child)
     }
     let contenders = vec![
+        of::<Safepoint>(size, threads),
         of::<TokioUtil>(size, threads),
         of::<Swansong>(size, threads),
     ];
@@ -204,6 +215,7 @@ fn waits(size: Size, runtime: &Handle) -> [Row; 2] {
         })
     }
     let contenders = vec![
+        of::<Safepoint>(size, runtime),
         of::<TokioUtil>(size, runtime),
         of::<Swansong>(size, runtime),
         of::<AsyncShutdown>(size, runtime),
@@ -225,6 +237,7 @@ fn waits_of_children(size: Size, runtime: &Handle) -> [Row; 2] {
         })
     }
     let contenders = vec![
+        of::<Safepoint>(size, runtime),
         of::<TokioUtil>(size, runtime),
         of::<Swansong>(size, runtime),
     ];

@@ -9,7 +9,7 @@ mod tokio_util;
 
 pub use async_shutdown::AsyncShutdown;
 pub use floor::RelaxedLoad;
-pub use safepoint::Safepoint;
+pub use safepoint::{Safepoint, SafepointOwned};
 pub use swansong::{Swansong, SwansongReporting};
 pub use tokio_graceful::TokioGraceful;
 pub use tokio_util::TokioUtil;

@@ -7,7 +7,10 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::hint::black_box;
+use std::time::Duration;
 
+use safepoint::clock::Clock;
+use safepoint::shutdown::{ShutdownToken, Source, StopRequest};
 use safepoint_benches::rates;
 use safepoint_benches::tools::{Safepoint, SwansongReporting, Tool};
 
@@ -75,4 +78,37 @@ fn the_counter_sees_every_way_to_allocate() {
 fn a_check_allocates_nothing() {
     let tool = Safepoint::new();
     assert_eq!(allocations(|| rates::check(&tool, 1000)), 0);
+}
+
+#[test]
+fn a_unit_allocates_nothing_once_its_thread_is_known() {
+    let tool = Safepoint::new();
+    // The first one of a thread makes the place where all its later ones are kept.
+    rates::unit(&tool, 1);
+    assert_eq!(allocations(|| rates::unit(&tool, 1000)), 0);
+}
+
+#[test]
+fn units_within_units_and_long_names_allocate_nothing() {
+    let token = ShutdownToken::detached(Clock::start(), Duration::from_secs(60));
+    let long = "a name that is longer than what is kept of one, for whatever reason";
+    drop(token.unit("first"));
+    let allocated = allocations(|| {
+        let units: [_; 20] = std::array::from_fn(|_| token.unit(long));
+        assert!(units.iter().all(Option::is_some));
+        for unit in units.into_iter().flatten() {
+            unit.commit();
+        }
+    });
+    assert_eq!(allocated, 0);
+}
+
+#[test]
+fn a_unit_that_is_refused_or_given_up_allocates_nothing() {
+    let token = ShutdownToken::detached(Clock::start(), Duration::from_secs(60));
+    drop(token.unit("first"));
+    assert_eq!(allocations(|| drop(token.unit("given up"))), 0);
+    token.request(StopRequest::graceful(Source::Programmatic, "the test"));
+    assert!(token.unit("refused").is_none());
+    assert_eq!(allocations(|| assert!(token.unit("refused").is_none())), 0);
 }

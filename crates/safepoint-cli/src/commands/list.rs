@@ -1,5 +1,6 @@
 //! `safepoint list`: the jobs of a state directory.
 
+use safepoint::clock::rfc_3339;
 use safepoint::job::{self, Listed, Status};
 use safepoint::{Error, Result};
 use serde_json::{Value, json};
@@ -37,7 +38,7 @@ pub(crate) fn command(context: &Context, _: &ListArgs) -> Result<Exit> {
 
 fn object(job: &Listed, state: &Result<Status>) -> Value {
     let name = &job.path.name;
-    let changed = job::timestamp(job.changed_at_ms);
+    let changed = rfc_3339(job.changed_at_ms);
     match state {
         Ok(state) => {
             let tally = Tally::of(&state.progress);

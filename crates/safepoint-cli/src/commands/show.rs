@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use safepoint::clock::wall_ms;
+use safepoint::clock::{rfc_3339, wall_ms};
 use safepoint::job::{self, Entry, InProgressView, JobPath, Status};
 use safepoint::queue::{AttemptRow, ItemRow, State, View, ViewFilter};
 use safepoint::{Error, ErrorKind, Result};
@@ -207,7 +207,7 @@ fn object(
             json!({
                 "attempt": attempt.attempt,
                 "run": attempt.run,
-                "started_at": job::timestamp(attempt.started_at_ms),
+                "started_at": rfc_3339(attempt.started_at_ms),
                 "duration_us": attempt.duration_us,
                 "exit_code": attempt.exit_code,
                 "signal": attempt.signal,
@@ -218,8 +218,8 @@ fn object(
         .collect();
     object["run"] = row.run.into();
     object["crashes"] = row.crashes.into();
-    object["started_at"] = row.started_at_ms.map(job::timestamp).into();
-    object["not_before"] = not_before(row).map(job::timestamp).into();
+    object["started_at"] = row.started_at_ms.map(rfc_3339).into();
+    object["not_before"] = not_before(row).map(rfc_3339).into();
     object["in_progress"] = entry.map(entry_object).into();
     object["failed_attempts"] = failed.into();
     object["stderr"] = stderr.into();
@@ -259,14 +259,14 @@ fn print(
         (row.crashes > 0).then(|| row.crashes.to_string()),
     );
     field("run", Some(row.run.to_string()));
-    field("started", row.started_at_ms.map(job::timestamp));
+    field("started", row.started_at_ms.map(rfc_3339));
     field(
         "took",
         row.duration_us
             .map(|us| show_duration(Duration::from_micros(us))),
     );
     field("exit code", row.exit_code.map(|code| code.to_string()));
-    field("again at", not_before(row).map(job::timestamp));
+    field("again at", not_before(row).map(rfc_3339));
     print_entry(page, entry);
     page.line("  content");
     page.quote("    ", &String::from_utf8_lossy(&row.content));
@@ -282,7 +282,7 @@ fn print(
             "  attempt {} failed in run {}, {}, after {}: {}",
             attempt.attempt,
             attempt.run,
-            job::timestamp(attempt.started_at_ms),
+            rfc_3339(attempt.started_at_ms),
             show_duration(Duration::from_micros(attempt.duration_us)),
             safe(&attempt.error, false)
         ));

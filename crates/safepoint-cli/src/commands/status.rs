@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use safepoint::Result;
-use safepoint::job::{self, Entry, InProgressView, JobPath, Status};
+use safepoint::clock::rfc_3339;
+use safepoint::job::{Entry, InProgressView, JobPath, Status};
 use safepoint::queue::{Progress, RunRow};
 use serde_json::{Value, json};
 
@@ -205,8 +206,8 @@ fn object(state: &Status, speed: Option<Speed>) -> Value {
                 "pid": run.pid,
                 "host": run.host,
                 "version": run.version,
-                "started_at": job::timestamp(run.started_at_ms),
-                "ended_at": run.ended_at_ms.map(job::timestamp),
+                "started_at": rfc_3339(run.started_at_ms),
+                "ended_at": run.ended_at_ms.map(rfc_3339),
                 "outcome": outcome(run, state),
                 "reason": run.reason,
                 "done_before": run.done_before,
@@ -354,7 +355,7 @@ fn lines(state: &Status, speed: Option<Speed>) -> Vec<String> {
             "  {:11}  {}: {}, {}",
             if place == 0 { "runs" } else { "" },
             run.run,
-            job::timestamp(run.started_at_ms),
+            rfc_3339(run.started_at_ms),
             safe(outcome(run, state), false)
         );
         if let Some(reason) = &run.reason {

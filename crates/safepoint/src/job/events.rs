@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 use super::report::Report;
-use crate::clock::wall_ms;
+use crate::clock::{rfc_3339, wall_ms};
 use crate::disk::AppendFile;
 use crate::error::Result;
 use crate::shutdown::{Mode, StopRequest};
@@ -30,7 +30,7 @@ impl Events {
     /// Appends an event; `fields` is an object.
     pub(super) fn write(&mut self, event: &str, fields: Value) -> Result<()> {
         let mut line = Map::new();
-        line.insert("timestamp".into(), timestamp(wall_ms()).into());
+        line.insert("timestamp".into(), rfc_3339(wall_ms()).into());
         line.insert("event".into(), event.into());
         line.insert("job".into(), self.job.clone().into());
         line.insert("run".into(), self.run.into());
@@ -85,22 +85,5 @@ impl Events {
             }),
         )?;
         self.file.sync()
-    }
-}
-
-/// Milliseconds since 1970 as RFC 3339 in UTC.
-pub fn timestamp(ms: i64) -> String {
-    jiff::Timestamp::from_millisecond(ms)
-        .map_or_else(|_| ms.to_string(), |time| format!("{time:.3}"))
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn timestamps_are_rfc_3339_in_utc() {
-        assert_eq!(
-            super::timestamp(1_763_700_000_123),
-            "2025-11-21T04:40:00.123Z"
-        );
     }
 }

@@ -36,7 +36,6 @@ mod work;
 pub use capture::{MAX_OUTPUT, MAX_STDERR_TAIL};
 pub use control::request_stop;
 pub use definition::{Definition, Delivery, Format, quote};
-pub use events::timestamp;
 pub use handle::{Gauge, Handle};
 pub use in_progress::{Entry, InProgressView};
 pub use input::{CHUNK_ITEMS, MAX_ITEM};

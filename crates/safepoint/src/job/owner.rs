@@ -5,9 +5,8 @@ use std::time::Duration;
 use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
 
-use super::events::timestamp;
 use super::layout::{JobPath, OWNER_LOCK};
-use crate::clock::{Clock, wall_ms};
+use crate::clock::{Clock, rfc_3339, wall_ms};
 use crate::disk::{LockAttempt, OwnerLock};
 use crate::error::{Error, ErrorKind, Result};
 use crate::process::is_alive;
@@ -41,7 +40,7 @@ impl Owner {
         Self {
             pid: std::process::id(),
             host,
-            since: timestamp(wall_ms()),
+            since: rfc_3339(wall_ms()),
             status: "running".into(),
         }
     }

@@ -26,6 +26,16 @@ impl Phase {
         self.max(asked)
     }
 
+    /// The word in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Draining => "draining",
+            Self::Terminating => "terminating",
+            Self::Stopped => "stopped",
+        }
+    }
+
     pub(super) fn from_u8(value: u8) -> Self {
         match value {
             0 => Self::Running,

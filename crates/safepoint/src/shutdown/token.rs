@@ -1,159 +1,125 @@
-//! The shared state of one shutdown, and the token through which all see it.
+//! The token: what a program's parts ask whether to stop, wait by, and ask for a stop with.
 
+use std::borrow::Cow;
 use std::fmt;
-use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::{Phase, Recorded, StopRequest};
-use crate::clock::{Clock, Moment, wall_ms};
-
-type Observer = Arc<dyn Fn(Phase) + Send + Sync>;
-
-/// What all tokens of a shutdown share.
-pub(super) struct Tree {
-    /// Written under `state`'s lock, read without it.
-    phase: AtomicU8,
-    state: Mutex<State>,
-    changed: Condvar,
-    pub(super) clock: Clock,
-    grace: Duration,
-}
-
-#[derive(Default)]
-struct State {
-    requests: Vec<Recorded>,
-    deadline: Option<Moment>,
-    observers: Vec<Observer>,
-}
-
-impl Tree {
-    pub(super) fn new(clock: Clock, grace: Duration) -> Self {
-        Self {
-            phase: AtomicU8::new(Phase::Running as u8),
-            state: Mutex::default(),
-            changed: Condvar::new(),
-            clock,
-            grace,
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn phase(&self) -> Phase {
-        // Relaxed: the phase guards no other memory; whoever needs the reason takes the lock, which orders it.
-        Phase::from_u8(self.phase.load(Ordering::Relaxed))
-    }
-
-    fn advance(&self, state: &mut State, to: Phase) {
-        let phase = self.phase().max(to);
-        if phase != Phase::Running && state.deadline.is_none() {
-            state.deadline = Some(self.clock.now() + self.grace);
-        }
-        // Relaxed: see `phase`. Stores happen under the lock only, so none is lost.
-        self.phase.store(phase as u8, Ordering::Relaxed);
-    }
-
-    fn tell(&self, observers: &[Observer], phase: Phase) {
-        self.changed.notify_all();
-        for observer in observers {
-            observer(phase);
-        }
-    }
-
-    fn request(&self, request: StopRequest) -> Phase {
-        let (observers, phase) = {
-            let mut state = self.lock();
-            let mode = request.mode;
-            state.requests.push(Recorded {
-                request,
-                at_ms: wall_ms(),
-            });
-            let phase = self.phase().after(mode);
-            self.advance(&mut state, phase);
-            (state.observers.clone(), phase)
-        };
-        self.tell(&observers, phase);
-        phase
-    }
-
-    fn advance_to(&self, to: Phase) {
-        let observers = {
-            let mut state = self.lock();
-            if self.phase() >= to {
-                return;
-            }
-            self.advance(&mut state, to);
-            state.observers.clone()
-        };
-        self.tell(&observers, to);
-    }
-}
+use super::hook::Hook;
+use super::node::Node;
+use super::parker::{block_on, block_on_for};
+use super::tree::Tree;
+use super::{Ending, Order, Phase, Recorded, Share, StopRequest, Stopping};
+use crate::clock::{Clock, Moment};
+use crate::error::Result;
 
 /// A cheap, cloneable view of a [`Shutdown`](super::Shutdown): asks whether to stop, waits for it, asks for it.
+///
+/// Threads and futures of any runtime share one tree of tokens. A [child](Self::child) is stopped with its parent and can be stopped
+/// alone.
 #[derive(Clone)]
 pub struct ShutdownToken {
-    pub(super) tree: Arc<Tree>,
+    pub(super) node: Arc<Node>,
 }
 
 impl ShutdownToken {
-    /// A token that no signal reaches: for tests and for programs that only stop themselves. `grace` is the grace period.
+    /// A token that no signal reaches and no thread keeps time for: its grace period ends only when
+    /// [`enforce_deadline`](Self::enforce_deadline) is called. `grace` is the grace period.
+    ///
+    /// For loops that look at the time themselves. [`Builder::build`](super::Builder::build) makes a shutdown without signals that keeps time.
     pub fn detached(clock: Clock, grace: Duration) -> Self {
         Self {
-            tree: Arc::new(Tree::new(clock, grace)),
+            node: Node::root(Tree::new(clock, grace, None)),
         }
     }
 
+    /// A token that is stopped with this one and can be stopped alone: a request made on it stays below it.
+    ///
+    /// One made after the request is born stopping. The name is for reports.
+    pub fn child(&self, name: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            node: self.node.child(name.into()),
+        }
+    }
+
+    /// The name it was made with; empty for the root.
+    pub fn name(&self) -> &str {
+        &self.node.name
+    }
+
     /// Whether a stop was asked for: one relaxed load.
+    ///
+    /// On the token of a [`Shutdown`](super::Shutdown) it is true before the signal handler returns; its children follow as soon as the keeper
+    /// thread has told them, some tens of microseconds later.
+    #[inline]
     pub fn is_stopping(&self) -> bool {
-        self.tree.phase.load(Ordering::Relaxed) != Phase::Running as u8
+        self.node.cell().load(Ordering::Relaxed) != Phase::Running as u8
     }
 
     /// How far stopping has got.
     pub fn phase(&self) -> Phase {
-        self.tree.phase()
+        self.node.phase()
     }
 
-    /// Asks for a stop. Each request is recorded; an immediate one always escalates. Returns the phase it led to.
+    /// Asks for a stop of this token and its children. Each request is recorded; an immediate one always escalates. Returns the phase it led to.
+    ///
+    /// When it returns, every child is told and every waiter woken.
     pub fn request(&self, request: StopRequest) -> Phase {
-        self.tree.request(request)
+        self.node.tree.absorb();
+        let reached = self.node.record(request);
+        self.node.tell(reached)
     }
 
-    /// The first request, which stays the reason whatever follows.
+    /// The first request that reached this token, which stays the reason whatever follows.
     pub fn reason(&self) -> Option<StopRequest> {
-        self.tree
-            .lock()
-            .requests
-            .first()
-            .map(|recorded| recorded.request.clone())
+        self.node.reason()
     }
 
-    /// All requests so far, in order.
+    /// All requests that reached this token so far, in order.
     pub fn requests(&self) -> Vec<Recorded> {
-        self.tree.lock().requests.clone()
+        self.node.requests()
     }
 
     /// The end of the grace period, once a stop was asked for.
     pub fn deadline(&self) -> Option<Moment> {
-        self.tree.lock().deadline
+        self.node.deadline()
     }
 
     /// What is left of the grace period, once a stop was asked for.
     pub fn remaining(&self) -> Option<Duration> {
         self.deadline()
-            .map(|deadline| deadline.since(self.tree.clock.now()))
+            .map(|deadline| deadline.since(self.clock().now()))
     }
 
     /// The clock that the grace period is measured by.
     pub fn clock(&self) -> &Clock {
-        &self.tree.clock
+        &self.node.tree.clock
     }
 
     /// Calls `observer` on every request and every change of phase, on the thread that caused it, without any lock held.
+    ///
+    /// That may be the thread that looks after the signals: an observer that blocks it holds up the next rung of the ladder.
     pub fn observe(&self, observer: impl Fn(Phase) + Send + Sync + 'static) {
-        self.tree.lock().observers.push(Arc::new(observer));
+        self.node.links().observers.push(Arc::new(observer));
+    }
+
+    /// Suspends a future of any runtime until a stop is asked for.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future changes nothing; it may be made and awaited again.
+    pub fn stopping(&self) -> Stopping {
+        self.reached(Phase::Draining)
+    }
+
+    /// Suspends a future of any runtime until `phase` is reached: [`Phase::Terminating`] is when to give up what is in progress.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future changes nothing; it may be made and awaited again.
+    pub fn reached(&self, phase: Phase) -> Stopping {
+        Stopping::new(Arc::clone(&self.node), phase)
     }
 
     /// Blocks until a stop is asked for.
@@ -162,14 +128,7 @@ impl ShutdownToken {
     ///
     /// Waiting changes nothing; it may be given up and begun again.
     pub fn wait(&self) {
-        let mut state = self.tree.lock();
-        while !self.is_stopping() {
-            state = self
-                .tree
-                .changed
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
-        }
+        block_on(self.stopping());
     }
 
     /// Blocks until a stop is asked for or `timeout` has passed; says whether a stop was asked for.
@@ -178,33 +137,59 @@ impl ShutdownToken {
     ///
     /// Waiting changes nothing; it may be given up and begun again.
     pub fn wait_timeout(&self, timeout: Duration) -> bool {
-        let state = self.tree.lock();
-        let waited = self
-            .tree
-            .changed
-            .wait_timeout_while(state, timeout, |_| !self.is_stopping());
-        drop(waited.unwrap_or_else(PoisonError::into_inner));
-        self.is_stopping()
+        self.is_stopping() || block_on_for(self.stopping(), timeout).is_some()
     }
 
-    /// Ends the grace period if its deadline has passed; says how long it still is otherwise.
+    /// Registers a hook, as [`Builder::hook`](super::Builder::hook) does.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Closed`](crate::ErrorKind::Closed) when the stop has got past `order`.
+    pub fn hook<R: Ending>(
+        &self,
+        order: Order,
+        name: impl Into<String>,
+        hook: impl FnOnce(&Share) -> R + Send + 'static,
+    ) -> Result<()> {
+        self.node.tree.hooks.add(Hook::blocking(order, name, hook))
+    }
+
+    /// Registers an asynchronous hook, as [`Builder::async_hook`](super::Builder::async_hook) does.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Closed`](crate::ErrorKind::Closed) when the stop has got past `order`.
+    pub fn async_hook<R: Ending, F: Future<Output = R> + Send + 'static>(
+        &self,
+        order: Order,
+        name: impl Into<String>,
+        hook: impl FnOnce(Share) -> F + Send + 'static,
+    ) -> Result<()> {
+        self.node.tree.hooks.add(Hook::future(order, name, hook))
+    }
+
+    /// Ends the time for draining if it has passed: the grace period without what is reserved for saving. Says how long it still is
+    /// otherwise.
+    ///
+    /// Only for a [detached](Self::detached) token: the keeper thread of a [`Shutdown`](super::Shutdown) does it by itself.
     pub fn enforce_deadline(&self) -> Option<Duration> {
-        let remaining = self.remaining()?;
-        if remaining.is_zero() {
-            self.tree.advance_to(Phase::Terminating);
+        let left = self.remaining()?.saturating_sub(self.node.tree.reserve());
+        if left.is_zero() {
+            self.node.advance_to(Phase::Terminating);
         }
-        Some(remaining)
+        Some(left)
     }
 
-    /// Marks the end: nothing is in progress any more.
+    /// Marks the end: nothing is in progress any more. [`Shutdown::finish`](super::Shutdown::finish) does it by itself.
     pub fn stopped(&self) {
-        self.tree.advance_to(Phase::Stopped);
+        self.node.advance_to(Phase::Stopped);
     }
 }
 
 impl fmt::Debug for ShutdownToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ShutdownToken")
+            .field("name", &self.name())
             .field("phase", &self.phase())
             .field("reason", &self.reason())
             .finish()

@@ -1,0 +1,144 @@
+//! The asymmetric barrier between entering a unit and asking whether any is open.
+//!
+//! Who enters a unit stores "I am in" and then loads the phase; who stops stores the phase and then loads "is anybody in". For at least one
+//! of the two to see the other, each needs its store ordered before its load: a full barrier on both sides. Entering happens millions
+//! of times for each stop, so the price moves to the stop: [`light`] holds back the compiler only, and [`heavy`] has the kernel run a full
+//! barrier on every processor that runs a thread of this process (`membarrier(2)`, `PRIVATE_EXPEDITED`, Linux 4.14). Where the
+//! kernel or a sandbox refuses that, `light` becomes a full fence too.
+//!
+//! In the models both are sequentially consistent fences, which is what `membarrier(2)` documents the pair to amount to; the litmus test
+//! below tries the real pair on the real processor, next to a control that has no barrier.
+//!
+//! Sources: membarrier(2); P1202, "Asymmetric Fences" (ISO C++ committee).
+
+#![cfg_attr(
+    not(safepoint_loom),
+    expect(unsafe_code, reason = "membarrier(2) has no safe wrapper")
+)]
+
+#[cfg(not(safepoint_loom))]
+pub(super) use real::{heavy, light, prepare};
+
+#[cfg(safepoint_loom)]
+pub(super) use modelled::{heavy, light, prepare};
+
+#[cfg(not(safepoint_loom))]
+mod real {
+    use std::sync::atomic::{AtomicU8, Ordering, compiler_fence, fence};
+
+    const UNKNOWN: u8 = 0;
+    const ASYMMETRIC: u8 = 1;
+    const SYMMETRIC: u8 = 2;
+
+    /// Which of the two ways this process goes; decided once, before the first unit.
+    static WAY: AtomicU8 = AtomicU8::new(UNKNOWN);
+
+    /// Decides for this process. Every tree calls it before its first unit can be entered.
+    pub(in crate::shutdown) fn prepare() {
+        // Relaxed: a second thread that does not see the decision makes the same one.
+        if WAY.load(Ordering::Relaxed) != UNKNOWN {
+            return;
+        }
+        let registered = membarrier(libc::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED);
+        let way = if registered && membarrier(libc::MEMBARRIER_CMD_PRIVATE_EXPEDITED) {
+            ASYMMETRIC
+        } else {
+            SYMMETRIC
+        };
+        // Relaxed: a tree is handed to other threads by something that orders this store before.
+        let _ = WAY.compare_exchange(UNKNOWN, way, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    /// The frequent side: orders earlier stores before later loads, towards a thread that runs [`heavy`].
+    #[inline]
+    pub(in crate::shutdown) fn light() {
+        if WAY.load(Ordering::Relaxed) == ASYMMETRIC {
+            compiler_fence(Ordering::SeqCst);
+        } else {
+            fence(Ordering::SeqCst);
+        }
+    }
+
+    /// The rare side: a full barrier here and on every processor that runs this process. About 1 µs on two processors.
+    pub(in crate::shutdown) fn heavy() {
+        fence(Ordering::SeqCst);
+        if WAY.load(Ordering::Relaxed) == ASYMMETRIC
+            && !membarrier(libc::MEMBARRIER_CMD_PRIVATE_EXPEDITED)
+        {
+            // A sandbox was entered meanwhile, or a fork lost the registration: registering again runs a barrier of its own.
+            let registered = membarrier(libc::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED);
+            if !(registered && membarrier(libc::MEMBARRIER_CMD_PRIVATE_EXPEDITED)) {
+                // From now on everybody pays; who is between its store and its load right now is given time to get past it.
+                WAY.store(SYMMETRIC, Ordering::SeqCst);
+                std::thread::sleep(std::time::Duration::from_millis(1));
+            }
+        }
+        fence(Ordering::SeqCst);
+    }
+
+    fn membarrier(command: libc::c_int) -> bool {
+        // SAFETY: membarrier(2) takes three integers and touches no memory of the caller's.
+        unsafe { libc::syscall(libc::SYS_membarrier, command, 0, 0) == 0 }
+    }
+}
+
+#[cfg(safepoint_loom)]
+mod modelled {
+    use crate::shutdown::sync::fence;
+    use std::sync::atomic::Ordering;
+
+    pub(in crate::shutdown) fn prepare() {}
+
+    pub(in crate::shutdown) fn light() {
+        fence(Ordering::SeqCst);
+    }
+
+    pub(in crate::shutdown) fn heavy() {
+        fence(Ordering::SeqCst);
+    }
+}
+
+#[cfg(all(test, not(safepoint_loom)))]
+mod tests {
+    use super::*;
+    use std::sync::Barrier;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    const ROUNDS: u32 = 20_000;
+
+    /// Store buffering: each of two threads stores its own flag and then loads the other's. Counts the rounds in which both saw nothing.
+    fn both_missed(frequent: fn(), rare: fn()) -> u32 {
+        let (left, right) = (AtomicU32::new(0), AtomicU32::new(0));
+        let (saw_right, saw_left) = (AtomicU32::new(0), AtomicU32::new(0));
+        let line = Barrier::new(2);
+        let mut missed = 0;
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for round in 1..=ROUNDS {
+                    line.wait();
+                    left.store(round, Ordering::Relaxed);
+                    frequent();
+                    saw_right.store(right.load(Ordering::Relaxed), Ordering::Relaxed);
+                    line.wait();
+                }
+            });
+            for round in 1..=ROUNDS {
+                line.wait();
+                right.store(round, Ordering::Relaxed);
+                rare();
+                saw_left.store(left.load(Ordering::Relaxed), Ordering::Relaxed);
+                line.wait();
+                let neither = saw_right.load(Ordering::Relaxed) != round
+                    && saw_left.load(Ordering::Relaxed) != round;
+                missed += u32::from(neither);
+            }
+        });
+        missed
+    }
+
+    #[test]
+    fn one_of_the_two_sides_always_sees_the_other() {
+        prepare();
+        assert_eq!(both_missed(light, heavy), 0);
+    }
+}

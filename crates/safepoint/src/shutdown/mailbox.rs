@@ -1,0 +1,233 @@
+//! Between the signal handler and everybody else: the handler stores here, others take it out.
+//!
+//! Invariants:
+//!
+//! 1. [`deliver`](Mailbox::deliver) is async-signal-safe: atomics, getpid, a clock read and one write(2); no lock, no allocation.
+//! 2. The handler raises the root's phase itself, so a check sees the stop before the handler has returned. Whoever asks for more than the
+//!    flag absorbs the arrivals first, so nobody sees the flag without its reason.
+//! 3. Each arrival is recorded once, in order, under the lock of `consumed`; telling others happens outside it.
+//!
+//! Lock order: `consumed`, then the root's links.
+
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use super::keeper::Bell;
+use super::ladder::Ladder;
+use super::node::Node;
+use super::{Mode, Phase, Rung, Source, StopRequest};
+use crate::clock::coarse;
+
+/// Signals that arrive again within this time count once: a terminal and a wrapper often both pass Ctrl-C on.
+pub const REPEAT_WINDOW: Duration = Duration::from_millis(100);
+
+/// How long the keeper may leave a stop signal lying before the handler itself ends the process at the last rung.
+const STUCK: Duration = Duration::from_secs(1);
+
+/// One more than the highest signal number on Linux.
+pub(super) const SIGNALS: usize = 65;
+
+/// Arrivals that are remembered until they are absorbed.
+const KEPT: usize = 16;
+
+pub(super) struct Mailbox {
+    pub(super) root: Arc<Node>,
+    pub(super) stops: Vec<(i32, Source)>,
+    ladder: Ladder,
+    bell: Arc<Bell>,
+    /// The process that installed the handler. A forked child shares the bell and must not ring it.
+    pid: u32,
+    /// A signal has arrived in a forked child.
+    forked: AtomicBool,
+    /// Stop signals that have arrived, repeats left out.
+    count: AtomicU32,
+    arrivals: [AtomicI32; KEPT],
+    /// When, on the coarse clock in milliseconds, beside each arrival.
+    stamps: [AtomicU64; KEPT],
+    /// The last arrival of each signal, on the coarse clock in milliseconds; 0 for never.
+    last: [AtomicU64; SIGNALS],
+    /// Arrivals of watched signals that nobody has looked at.
+    watched: [AtomicU32; SIGNALS],
+    /// How many stop signals have been absorbed; written under `absorbing`.
+    consumed: AtomicU32,
+    absorbing: Mutex<()>,
+    /// The signal that is to end the process, 0 for none.
+    kill: AtomicI32,
+}
+
+/// What the handler is to do after a delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Delivered,
+    /// Nobody else will: end the process by the signal's default action.
+    Default,
+}
+
+impl Mailbox {
+    pub(super) fn new(
+        root: Arc<Node>,
+        stops: Vec<(i32, Source)>,
+        ladder: Ladder,
+        bell: Arc<Bell>,
+    ) -> Self {
+        Self {
+            root,
+            stops,
+            ladder,
+            bell,
+            pid: std::process::id(),
+            forked: AtomicBool::new(false),
+            count: AtomicU32::new(0),
+            arrivals: [const { AtomicI32::new(0) }; KEPT],
+            stamps: [const { AtomicU64::new(0) }; KEPT],
+            last: [const { AtomicU64::new(0) }; SIGNALS],
+            watched: [const { AtomicU32::new(0) }; SIGNALS],
+            consumed: AtomicU32::new(0),
+            absorbing: Mutex::new(()),
+            kill: AtomicI32::new(0),
+        }
+    }
+
+    /// The process this mailbox belongs to.
+    pub(super) fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// The handler's part; see invariant 1.
+    pub(super) fn deliver(&self, signal: i32) -> Verdict {
+        let Some(slot) = usize::try_from(signal).ok().filter(|slot| *slot < SIGNALS) else {
+            return Verdict::Delivered;
+        };
+        let here = std::process::id() == self.pid;
+        let mut verdict = Verdict::Delivered;
+        if self.stops.iter().any(|(stop, _)| *stop == signal) {
+            verdict = self.deliver_stop(signal, slot, here);
+        } else if here {
+            // Relaxed here and in the rest: the bell's write orders it before the keeper's read.
+            self.watched[slot].fetch_add(1, Ordering::Relaxed);
+        }
+        if here {
+            self.bell.ring();
+        }
+        verdict
+    }
+
+    fn deliver_stop(&self, signal: i32, slot: usize, here: bool) -> Verdict {
+        let now = u64::try_from(coarse().as_millis())
+            .unwrap_or(u64::MAX)
+            .max(1);
+        let before = self.last[slot].swap(now, Ordering::Relaxed);
+        let window = u64::try_from(REPEAT_WINDOW.as_millis()).unwrap_or(u64::MAX);
+        if before != 0 && now.saturating_sub(before) < window {
+            return Verdict::Delivered;
+        }
+        let number = self.count.fetch_add(1, Ordering::Relaxed);
+        let place = number as usize % KEPT;
+        self.stamps[place].store(now, Ordering::Relaxed);
+        // Release: who takes the arrival sees its stamp.
+        self.arrivals[place].store(signal, Ordering::Release);
+        let rung = self.ladder.rung(number);
+        let phase = match rung {
+            Rung::Graceful => Phase::Draining,
+            Rung::Immediate | Rung::Kill => Phase::Terminating,
+        };
+        self.root.cell().fetch_max(phase as u8, Ordering::Relaxed);
+        if !here {
+            // A fork has the flag, but no thread that would carry out a further signal.
+            let again = self.forked.swap(true, Ordering::Relaxed);
+            return if again || rung == Rung::Kill {
+                Verdict::Default
+            } else {
+                Verdict::Delivered
+            };
+        }
+        let consumed = self.consumed.load(Ordering::Relaxed);
+        let oldest = self.stamps[consumed as usize % KEPT].load(Ordering::Relaxed);
+        let lies = consumed < number
+            && now.saturating_sub(oldest) >= u64::try_from(STUCK.as_millis()).unwrap_or(u64::MAX);
+        // A kill that was asked for before and is still pending: the keeper hangs in its last act.
+        let hangs = self.kill.load(Ordering::Relaxed) != 0;
+        if rung == Rung::Kill && (lies || hangs) {
+            Verdict::Default
+        } else {
+            Verdict::Delivered
+        }
+    }
+
+    /// Makes requests of the stop signals that have arrived, and tells everybody.
+    pub(super) fn absorb(&self) {
+        // Relaxed: a signal that arrives now is absorbed at the next look; the bell has been rung for it.
+        if self.consumed.load(Ordering::Relaxed) == self.count.load(Ordering::Relaxed) {
+            return;
+        }
+        let mut reached = None;
+        {
+            let _absorbing = self
+                .absorbing
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            loop {
+                let consumed = self.consumed.load(Ordering::Relaxed);
+                if consumed == self.count.load(Ordering::Relaxed) {
+                    break;
+                }
+                // Acquire: pairs with the handler's release.
+                let place = &self.arrivals[consumed as usize % KEPT];
+                let signal = place.swap(0, Ordering::Acquire);
+                if signal == 0 {
+                    // The handler is between its two stores; it rings the bell afterwards.
+                    break;
+                }
+                reached = self.record(signal, self.ladder.rung(consumed)).or(reached);
+                self.consumed.store(consumed + 1, Ordering::Relaxed);
+            }
+        }
+        if let Some(recorded) = reached {
+            self.root.tell(recorded);
+        }
+    }
+
+    fn record(&self, signal: i32, rung: Rung) -> Option<super::node::Reached> {
+        let mode = match rung {
+            Rung::Graceful => Mode::Graceful,
+            Rung::Immediate => Mode::Immediate,
+            Rung::Kill => {
+                self.kill.store(signal, Ordering::Relaxed);
+                // It was rung for this arrival, but perhaps the keeper has looked already.
+                self.bell.ring();
+                return None;
+            }
+        };
+        let source = self.stops.iter().find(|(stop, _)| *stop == signal);
+        let source = source.map_or(Source::System, |(_, source)| *source);
+        let name = signal_hook::low_level::signal_name(signal);
+        Some(self.root.record(StopRequest {
+            source,
+            mode,
+            message: name.map_or_else(|| format!("signal {signal}"), str::to_owned),
+            signal: Some(signal),
+        }))
+    }
+
+    /// The signal by which the process is to end now.
+    pub(super) fn killed_by(&self) -> Option<i32> {
+        match self.kill.load(Ordering::Relaxed) {
+            0 => None,
+            signal => Some(signal),
+        }
+    }
+
+    /// Whether `signal` has arrived since this was asked last.
+    pub(super) fn take_watched(&self, signal: i32) -> bool {
+        let slot = usize::try_from(signal)
+            .ok()
+            .and_then(|slot| self.watched.get(slot));
+        slot.is_some_and(|count| count.swap(0, Ordering::Relaxed) != 0)
+    }
+
+    /// What the next stop signal will do.
+    pub(super) fn next_rung(&self) -> Rung {
+        self.ladder.rung(self.count.load(Ordering::Relaxed))
+    }
+}

@@ -1,0 +1,305 @@
+//! One token's place in the tree: its phase, its requests, and the children they reach.
+//!
+//! Invariants:
+//!
+//! 1. A node's phase is never behind its parent's for longer than a request takes to travel down; a child is made under its parent's
+//!    lock with the parent's phase, so none is passed over.
+//! 2. Phases are raised before a lock is taken to look for children and waiters, and only by `fetch_max`: a signal handler raises the
+//!    root's without any lock.
+//! 3. Wakers and observers are called without a lock held, the requested node's before its children's.
+//! 4. A child keeps its parent alive, never the other way round; making, telling and dropping a deep line of children does not recurse.
+//!
+//! Lock order: a node's `links` alone; no two nodes are locked together.
+
+use std::borrow::Cow;
+use std::mem::MaybeUninit;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock, Weak};
+
+use slab::Slab;
+
+use super::sync::{AtomicU8, Mutex, MutexGuard, lock};
+use super::tree::Tree;
+use super::waiters::Waiters;
+use super::{Phase, Recorded, StopRequest};
+use crate::clock::{Moment, wall_ms};
+
+/// A processor's cache line, in bytes.
+const LINE: usize = 64;
+
+pub(super) type Observer = Arc<dyn Fn(Phase) + Send + Sync>;
+
+/// What a recorded request leads to.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Reached {
+    phase: Phase,
+    at: Moment,
+    /// It is the first request made on this node.
+    is_first: bool,
+    /// The grace period begins with it.
+    begins: bool,
+}
+
+/// What a token points to. The fields stay in this order: the first ones are read by every check and written once, so the
+/// counters of the `Arc` before them and the lock after them are kept off their cache line.
+#[repr(C)]
+pub(super) struct Node {
+    _before: [MaybeUninit<u8>; LINE],
+    phase: AtomicU8,
+    parent: Option<Arc<Node>>,
+    pub(super) tree: Arc<Tree>,
+    pub(super) name: Cow<'static, str>,
+    /// The place in the parent's list of children.
+    slot: usize,
+    waiters: OnceLock<Box<Waiters>>,
+    _after: [MaybeUninit<u8>; LINE],
+    links: Mutex<Links>,
+}
+
+#[derive(Default)]
+pub(super) struct Links {
+    children: Slab<Weak<Node>>,
+    /// Requests made here, each with its number in the whole tree.
+    pub(super) requests: Vec<(u64, Recorded)>,
+    pub(super) deadline: Option<Moment>,
+    pub(super) observers: Vec<Observer>,
+    /// When Draining, Terminating and Stopped were first seen under the lock.
+    pub(super) entered: [Option<Moment>; 3],
+}
+
+impl Node {
+    pub(super) fn root(tree: Arc<Tree>) -> Arc<Self> {
+        Arc::new(Self::new(
+            tree,
+            Cow::Borrowed(""),
+            None,
+            0,
+            Phase::Running as u8,
+        ))
+    }
+
+    fn new(
+        tree: Arc<Tree>,
+        name: Cow<'static, str>,
+        parent: Option<Arc<Self>>,
+        slot: usize,
+        phase: u8,
+    ) -> Self {
+        Self {
+            _before: [MaybeUninit::uninit(); LINE],
+            phase: AtomicU8::new(phase),
+            parent,
+            tree,
+            name,
+            slot,
+            waiters: OnceLock::new(),
+            _after: [MaybeUninit::uninit(); LINE],
+            links: Mutex::default(),
+        }
+    }
+
+    pub(super) fn child(self: &Arc<Self>, name: Cow<'static, str>) -> Arc<Self> {
+        let mut links = self.links();
+        let entry = links.children.vacant_entry();
+        // Relaxed: invariant 1. Whoever raised the phase takes this lock next; it comes either before, and is seen here, or after, and
+        // finds the child.
+        let phase = self.phase.load(Ordering::Relaxed);
+        let parent = Some(Arc::clone(self));
+        let slot = entry.key();
+        let child = Arc::new(Self::new(Arc::clone(&self.tree), name, parent, slot, phase));
+        entry.insert(Arc::downgrade(&child));
+        child
+    }
+
+    pub(super) fn links(&self) -> MutexGuard<'_, Links> {
+        lock(&self.links)
+    }
+
+    /// The cell that checks read and a signal handler raises.
+    #[inline]
+    pub(super) fn cell(&self) -> &AtomicU8 {
+        &self.phase
+    }
+
+    #[inline]
+    pub(super) fn phase(&self) -> Phase {
+        // Relaxed: the phase guards no other memory; whoever needs the reason takes the lock, which orders it.
+        Phase::from_u8(self.phase.load(Ordering::Relaxed))
+    }
+
+    /// This node and its ancestors, from here to the root.
+    pub(super) fn line(&self) -> impl Iterator<Item = &Self> {
+        std::iter::successors(Some(self), |node| node.parent.as_deref())
+    }
+
+    pub(super) fn is_root(&self) -> bool {
+        self.parent.is_none()
+    }
+
+    /// The waker list, made at the first wait.
+    pub(super) fn waiters(&self) -> &Waiters {
+        match self.waiters.get() {
+            Some(waiters) => waiters,
+            None => self.make_waiters(),
+        }
+    }
+
+    #[cold]
+    fn make_waiters(&self) -> &Waiters {
+        // Under the lock that `raise` takes before it looks for the list: so either it finds the list, or the insertion that follows
+        // sees the phase.
+        let links = self.links();
+        let waiters = self.waiters.get_or_init(|| Box::new(Waiters::new()));
+        drop(links);
+        waiters
+    }
+
+    /// Records a request made here and gives the phase to [`tell`](Self::tell) of it.
+    pub(super) fn record(&self, request: StopRequest) -> Reached {
+        let now = self.tree.clock.now();
+        let number = self.tree.next_number();
+        let mut links = self.links();
+        let phase = self.phase().after(request.mode);
+        links.requests.push((
+            number,
+            Recorded {
+                request,
+                at_ms: wall_ms(),
+            },
+        ));
+        let is_first = links.requests.len() == 1;
+        let begins = links.deadline.is_none();
+        links.deadline.get_or_insert(now + self.tree.grace);
+        Reached {
+            phase,
+            at: now,
+            is_first,
+            begins,
+        }
+    }
+
+    /// Begins to drain without a request: the work has ended by itself.
+    pub(super) fn end_by_itself(self: &Arc<Self>) {
+        self.tree.absorb();
+        let now = self.tree.clock.now();
+        let mut links = self.links();
+        let begins = links.deadline.is_none();
+        links.deadline.get_or_insert(now + self.tree.grace);
+        drop(links);
+        if begins {
+            self.put_in_diary(now);
+        }
+        self.advance_to(Phase::Draining);
+    }
+
+    /// Tells everybody of a recorded request.
+    pub(super) fn tell(self: &Arc<Self>, reached: Reached) -> Phase {
+        if reached.is_first && self.is_root() {
+            let first = self
+                .links()
+                .requests
+                .first()
+                .map(|(_, first)| first.request.clone());
+            if let Some(first) = first {
+                self.tree.observers.before_stop(&first);
+            }
+        }
+        if reached.begins {
+            self.put_in_diary(reached.at);
+        }
+        self.raise(reached.phase, reached.at);
+        reached.phase
+    }
+
+    /// Has the keeper end the time for draining, if there is a keeper.
+    fn put_in_diary(self: &Arc<Self>, begun: Moment) {
+        if let Some(keeper) = self.tree.keeper() {
+            let node = Arc::downgrade(self);
+            keeper.set(begun + self.tree.draining_time(), move || {
+                if let Some(node) = node.upgrade() {
+                    node.advance_to(Phase::Terminating);
+                }
+            });
+        }
+    }
+
+    /// Advances without a request: the grace period is over, or all is.
+    pub(super) fn advance_to(self: &Arc<Self>, to: Phase) {
+        if self.phase() < to {
+            self.raise(to, self.tree.clock.now());
+        }
+    }
+
+    /// All requests that reach this node, in order, and when its time is over.
+    pub(super) fn requests(&self) -> Vec<Recorded> {
+        self.tree.absorb();
+        let mut requests = Vec::new();
+        for node in self.line() {
+            requests.extend(node.links().requests.iter().cloned());
+        }
+        requests.sort_by_key(|(number, _)| *number);
+        requests.into_iter().map(|(_, recorded)| recorded).collect()
+    }
+
+    /// The first request that reached this node.
+    pub(super) fn reason(&self) -> Option<StopRequest> {
+        self.tree.absorb();
+        let first = self
+            .line()
+            .filter_map(|node| node.links().requests.first().cloned());
+        let first = first.min_by_key(|(number, _)| *number);
+        first.map(|(_, recorded)| recorded.request)
+    }
+
+    pub(super) fn deadline(&self) -> Option<Moment> {
+        self.tree.absorb();
+        self.line().filter_map(|node| node.links().deadline).min()
+    }
+
+    /// Raises the phase here and below, and wakes and tells everybody concerned. Returns when every child is told.
+    pub(super) fn raise(self: &Arc<Self>, to: Phase, entered: Moment) {
+        let mut pending = vec![Arc::clone(self)];
+        let mut told: Vec<Observer> = Vec::new();
+        while let Some(node) = pending.pop() {
+            // Relaxed: the lock below orders it for whoever looks under the lock; everybody else only needs to see it soon.
+            node.phase.fetch_max(to as u8, Ordering::Relaxed);
+            {
+                let mut links = node.links();
+                for (level, moment) in links.entered.iter_mut().enumerate() {
+                    if level < to as usize {
+                        moment.get_or_insert(entered);
+                    }
+                }
+                pending.extend(
+                    links
+                        .children
+                        .iter()
+                        .filter_map(|(_, child)| child.upgrade()),
+                );
+                told.extend(links.observers.iter().cloned());
+            }
+            if let Some(waiters) = node.waiters.get() {
+                waiters.wake(to);
+            }
+        }
+        if self.is_root() {
+            self.tree.propagated(to);
+        }
+        for observer in told {
+            observer(self.phase());
+        }
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let (mut parent, mut slot) = (self.parent.take(), self.slot);
+        // One turn for each ancestor that dies with this node, instead of one stack frame.
+        while let Some(node) = parent {
+            let gone = node.links().children.try_remove(slot);
+            drop(gone);
+            slot = node.slot;
+            parent = Arc::into_inner(node).and_then(|mut node| node.parent.take());
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! Those who are told of a stop and have no say in it: metrics, logs.
+
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use super::{StopReport, StopRequest};
+
+pub(super) type Before = Box<dyn FnOnce(&StopRequest) + Send>;
+pub(super) type After = Box<dyn FnOnce(&StopReport) + Send>;
+
+#[derive(Default)]
+pub(super) struct Observers {
+    before: Mutex<Vec<Before>>,
+    after: Mutex<Vec<After>>,
+}
+
+impl Observers {
+    pub(super) fn add_before(&self, observer: Before) {
+        self.before
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(observer);
+    }
+
+    pub(super) fn add_after(&self, observer: After) {
+        self.after
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(observer);
+    }
+
+    /// Tells of the first request. Returns at once: each observer has a thread of its own.
+    pub(super) fn before_stop(&self, request: &StopRequest) {
+        let observers =
+            std::mem::take(&mut *self.before.lock().unwrap_or_else(PoisonError::into_inner));
+        for observer in observers {
+            let request = request.clone();
+            on_own_thread(move || observer(&request));
+        }
+    }
+
+    /// Tells of the end, and gives the observers up to `patience` in all to take it in: the process may end right after.
+    pub(super) fn after_stop(&self, report: &StopReport, patience: Duration) {
+        let observers =
+            std::mem::take(&mut *self.after.lock().unwrap_or_else(PoisonError::into_inner));
+        let told: Vec<Receiver<()>> = observers
+            .into_iter()
+            .map(|observer| {
+                let (done, told) = channel::<()>();
+                let report = report.clone();
+                on_own_thread(move || {
+                    observer(&report);
+                    drop(done);
+                });
+                told
+            })
+            .collect();
+        for told in told {
+            // Nothing is ever sent: the other end is dropped when the observer has returned or panicked.
+            if told.recv_timeout(patience) == Err(RecvTimeoutError::Timeout) {
+                return;
+            }
+        }
+    }
+}
+
+fn on_own_thread(tell: impl FnOnce() + Send + 'static) {
+    let thread = std::thread::Builder::new().name("safepoint-observer".into());
+    // Without a thread to spare the observer goes untold: it must not hold the stop up.
+    let _ = thread.spawn(tell);
+}

@@ -1,0 +1,254 @@
+//! What all tokens of one shutdown share: the clock, what is open, the hooks, and the thread that keeps time.
+
+use std::cmp::Reverse;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::task::Waker;
+use std::time::Duration;
+
+use thread_local::ThreadLocal;
+
+use super::gate::Gate;
+use super::hook::Hooks;
+use super::keeper::Keeper;
+use super::lane::{Ended, Lane, Place};
+use super::mailbox::Mailbox;
+use super::node::Node;
+use super::observers::Observers;
+use super::open::{HeldUp, Open, OpenKind};
+use super::registry::{Entry, Registry};
+use super::{Phase, barrier, thread};
+use crate::clock::{Clock, coarse};
+
+pub(super) struct Tree {
+    pub(super) clock: Clock,
+    pub(super) grace: Duration,
+    pub(super) reserve: Option<Duration>,
+    /// Numbers the requests of all nodes, so that the first can be told from the second.
+    sequence: AtomicU64,
+    lanes: ThreadLocal<Lane>,
+    pub(super) registry: Registry,
+    pub(super) gate: Gate,
+    pub(super) hooks: Hooks,
+    pub(super) observers: Observers,
+    /// Failures of rollback actions, each with its unit's name.
+    failures: Mutex<Vec<RollbackFailure>>,
+    propagation: Mutex<Propagation>,
+    keeper: OnceLock<Keeper>,
+    mailbox: OnceLock<Weak<Mailbox>>,
+}
+
+/// How far down the root's phase has been told to everybody.
+struct Propagation {
+    phase: Phase,
+    waker: Option<Waker>,
+}
+
+/// A rollback action that did not do its work.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RollbackFailure {
+    /// The name of the unit.
+    pub unit: String,
+    /// What the action said: its error, or its panic.
+    pub message: String,
+}
+
+/// How many failures of rollback actions are remembered.
+const FAILURES: usize = 100;
+
+impl Tree {
+    pub(super) fn new(clock: Clock, grace: Duration, reserve: Option<Duration>) -> Arc<Self> {
+        barrier::prepare();
+        Arc::new(Self {
+            clock,
+            grace,
+            reserve,
+            sequence: AtomicU64::new(0),
+            lanes: ThreadLocal::new(),
+            registry: Registry::default(),
+            gate: Gate::default(),
+            hooks: Hooks::default(),
+            observers: Observers::default(),
+            failures: Mutex::default(),
+            propagation: Mutex::new(Propagation {
+                phase: Phase::Running,
+                waker: None,
+            }),
+            keeper: OnceLock::new(),
+            mailbox: OnceLock::new(),
+        })
+    }
+
+    pub(super) fn next_number(&self) -> u64 {
+        // Relaxed: numbers only have to differ and to grow for requests that are ordered by something else.
+        self.sequence.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// The part of the grace period that is kept for saving, closing and reporting.
+    pub(super) fn reserve(&self) -> Duration {
+        let reserve = self.reserve.unwrap_or_else(|| {
+            if self.hooks.has_late() {
+                self.grace / 5
+            } else {
+                Duration::ZERO
+            }
+        });
+        reserve.min(self.grace)
+    }
+
+    /// From the stop request to Terminating.
+    pub(super) fn draining_time(&self) -> Duration {
+        self.grace.saturating_sub(self.reserve())
+    }
+
+    /// The calling thread's lane.
+    #[inline]
+    pub(super) fn lane(&self) -> &Lane {
+        let lane = self.lanes.get_or(Lane::new);
+        lane.adopt(thread::serial());
+        lane
+    }
+
+    /// A unit left, or was refused, while its token was stopping.
+    #[cold]
+    pub(super) fn left_late(&self, node: &Node, open: Option<Open>) {
+        self.gate.left(open.and_then(|open| held_up(node, open)));
+    }
+
+    pub(super) fn open_at(lane: &Lane, place: Place) -> Open {
+        let seen = lane.seen_at(place);
+        Open {
+            name: seen.name,
+            kind: OpenKind::Unit,
+            age: age(seen.started),
+            thread: lane.thread(),
+        }
+    }
+
+    /// Whether nothing is open. Of what was let in before the phase was raised, nothing is missed.
+    pub(super) fn is_idle(&self) -> bool {
+        barrier::heavy();
+        !self.lanes.iter().any(Lane::is_open) && !self.registry.is_open()
+    }
+
+    /// Everything that is open now, the oldest first.
+    pub(super) fn open(&self) -> Vec<Open> {
+        let mut open = Vec::new();
+        for lane in &self.lanes {
+            for seen in lane.seen() {
+                open.push(Open {
+                    name: seen.name,
+                    kind: OpenKind::Unit,
+                    age: age(seen.started),
+                    thread: lane.thread(),
+                });
+            }
+        }
+        open.extend(self.registry.seen().iter().map(of_entry));
+        open.sort_by_key(|open| Reverse(open.age));
+        open
+    }
+
+    pub(super) fn ended(&self) -> Ended {
+        let mut sum = self.registry.ended();
+        for lane in &self.lanes {
+            let ended = lane.ended();
+            sum.committed += ended.committed;
+            sum.rolled_back += ended.rolled_back;
+            sum.refused += ended.refused;
+        }
+        sum
+    }
+
+    pub(super) fn failed(&self, unit: &str, message: String) {
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        if failures.len() < FAILURES {
+            failures.push(RollbackFailure {
+                unit: unit.to_owned(),
+                message,
+            });
+        }
+    }
+
+    pub(super) fn failures(&self) -> Vec<RollbackFailure> {
+        let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        failures.clone()
+    }
+
+    /// Every token has been told of the root's `phase`.
+    pub(super) fn propagated(&self, phase: Phase) {
+        let waker = {
+            let mut state = self
+                .propagation
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            state.phase = state.phase.max(phase);
+            state.waker.take()
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// Whether every token has been told of the root's `phase`; if not, `waker` is woken at the next step.
+    pub(super) fn is_propagated(&self, phase: Phase, waker: &Waker) -> bool {
+        let waker = waker.clone();
+        let mut state = self
+            .propagation
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if state.phase >= phase {
+            return true;
+        }
+        let old = state.waker.replace(waker);
+        drop(state);
+        drop(old);
+        false
+    }
+
+    /// The thread that keeps time; `None` when it was never started.
+    pub(super) fn keeper(&self) -> Option<&Keeper> {
+        self.keeper.get()
+    }
+
+    pub(super) fn set_keeper(&self, keeper: Keeper) -> &Keeper {
+        self.keeper.get_or_init(|| keeper)
+    }
+
+    pub(super) fn set_mailbox(&self, mailbox: &Arc<Mailbox>) {
+        // A tree is installed once, by the builder that made it.
+        let _ = self.mailbox.set(Arc::downgrade(mailbox));
+    }
+
+    /// Makes requests of the signals that have arrived, so that nobody sees the flag without its reason.
+    pub(super) fn absorb(&self) {
+        if let Some(mailbox) = self.mailbox.get().and_then(Weak::upgrade) {
+            mailbox.absorb();
+        }
+    }
+
+    pub(super) fn mailbox(&self) -> Option<Arc<Mailbox>> {
+        self.mailbox.get().and_then(Weak::upgrade)
+    }
+}
+
+pub(super) fn of_entry(entry: &Entry) -> Open {
+    Open {
+        name: entry.name.clone().into_owned(),
+        kind: entry.kind,
+        age: age(Some(entry.started)),
+        thread: thread::name(&entry.thread),
+    }
+}
+
+/// For how long something that is open, or was until now, outlived the root's stop request; nothing while the root runs.
+pub(super) fn held_up(node: &Node, open: Open) -> Option<HeldUp> {
+    let root = node.line().last()?;
+    let since = root.links().entered[0]?;
+    let held = node.tree.clock.now().since(since);
+    Some(HeldUp { open, held })
+}
+
+fn age(started: Option<Duration>) -> Duration {
+    started.map_or(Duration::ZERO, |started| coarse().saturating_sub(started))
+}
