@@ -33,6 +33,11 @@ fn unit<T: Units>(bencher: Bencher) {
     block::<T>(bencher, UNITS, rates::unit);
 }
 
+#[divan::bench(types = [Safepoint, SafepointOwned, TokioUtil, Swansong, SwansongReporting, AsyncShutdown, TokioGraceful], threads = [1, 2])]
+fn lent_unit<T: Units>(bencher: Bencher) {
+    block::<T>(bencher, UNITS, rates::lent_unit);
+}
+
 #[divan::bench(types = [Safepoint, TokioUtil, Swansong], threads = [1, 2])]
 fn child<T: Children>(bencher: Bencher) {
     block::<T>(bencher, CHILDREN, rates::child);

@@ -38,10 +38,22 @@ pub fn check<T: Check>(tool: &T, times: u64) {
 
 /// Enters and leaves a unit `times`.
 ///
-/// The unit is shown to the compiler in between, for there is work there in a real program: otherwise a counter that goes up and down
-/// again could be left alone.
+/// In between is what the compiler must take for work that reads and writes all memory others can reach: otherwise a counter that goes
+/// up and down again could be left alone. The unit itself is shown to nobody, as in a program that only holds it.
+///
+/// See [`lent_unit`] for the other case.
 #[inline(never)]
 pub fn unit<T: Units>(tool: &T, times: u64) {
+    for turn in 0..times {
+        let unit = tool.enter();
+        black_box(turn);
+        T::leave(unit);
+    }
+}
+
+/// As [`unit`], but the unit is lent to what happens in between, so that it has to be in memory and not only in registers.
+#[inline(never)]
+pub fn lent_unit<T: Units>(tool: &T, times: u64) {
     for _ in 0..times {
         let unit = tool.enter();
         black_box(&unit);

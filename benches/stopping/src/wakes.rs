@@ -7,7 +7,7 @@ use std::task::Poll;
 
 use tokio::runtime::Handle;
 
-use crate::stopwatch::wall_ns;
+use crate::stopwatch::{process_cpu_ns, wall_ns};
 
 /// What one request did.
 #[derive(Clone, Copy, Debug)]
@@ -16,6 +16,8 @@ pub struct Woken {
     pub first_ns: u64,
     /// Until the last of them ran.
     pub last_ns: u64,
+    /// What the whole process computed until then.
+    pub cpu_ns: u64,
 }
 
 #[derive(Default)]
@@ -63,9 +65,11 @@ where
     while seen.waiting.load(Ordering::Relaxed) < count || !is_asleep(runtime) {
         std::thread::yield_now();
     }
+    let cpu = process_cpu_ns();
     let began = wall_ns();
     request();
     let last = told.recv().expect("the last one tells its time");
+    let cpu_ns = process_cpu_ns() - cpu;
     // The first one may still be between its count and its clock.
     while seen.first_ns.load(Ordering::Relaxed) == 0 {
         std::hint::spin_loop();
@@ -73,6 +77,7 @@ where
     Woken {
         first_ns: seen.first_ns.load(Ordering::Relaxed).saturating_sub(began),
         last_ns: last.saturating_sub(began),
+        cpu_ns,
     }
 }
 

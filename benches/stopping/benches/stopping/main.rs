@@ -68,15 +68,18 @@ fn main() -> Result<(), Box<dyn Error>> {
     // tokio-graceful starts a task when it is made.
     let _entered = handle.enter();
     let (mut wall, mut processor) = (Vec::new(), Vec::new());
-    for operation in [checks, units, owned_units, children] {
+    for operation in [checks, units, lent_units, owned_units, children] {
         for threads in [1, 2] {
             let [by_wall, by_processor] = operation(size, threads);
             wall.push(by_wall);
             processor.push(by_processor);
         }
     }
-    wall.extend(waits(size, &handle));
-    wall.extend(waits_of_children(size, &handle));
+    for waiting in [waits, waits_of_children] {
+        let [first, last, by_processor] = waiting(size, &handle);
+        wall.extend([first, last]);
+        processor.push(by_processor);
+    }
     let tools = |rows| Table {
         ours: Safepoint::NAME,
         peers: vec![
@@ -100,7 +103,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         size.rounds,
         tools(wall)
     );
-    println!("Processor time of each operation:\n\n{}", tools(processor));
+    println!(
+        "Processor time, median (least) of the same rounds:\n\n{}",
+        tools(processor)
+    );
     println!("Signals:\n\n{handlers}");
     Ok(())
 }
@@ -149,27 +155,47 @@ fn checks(size: Size, threads: u32) -> [Row; 2] {
 }
 
 fn units(size: Size, threads: u32) -> [Row; 2] {
-    units_beside::<Safepoint>("unit: enter and leave", size, threads)
+    let contenders = units_beside::<Safepoint>(size, threads, Held::Kept);
+    rate_rows("unit: enter and leave", size, threads, contenders)
+}
+
+fn lent_units(size: Size, threads: u32) -> [Row; 2] {
+    let contenders = units_beside::<Safepoint>(size, threads, Held::Lent);
+    rate_rows("unit that is lent to a function", size, threads, contenders)
 }
 
 fn owned_units(size: Size, threads: u32) -> [Row; 2] {
-    units_beside::<SafepointOwned>("unit that may change its thread", size, threads)
+    let contenders = units_beside::<SafepointOwned>(size, threads, Held::Kept);
+    rate_rows("unit that may change its thread", size, threads, contenders)
+}
+
+/// What is done with a unit while it is open.
+#[derive(Clone, Copy)]
+enum Held {
+    Kept,
+    Lent,
 }
 
 /// Ours beside all others, whose guards may change their thread in any case.
-fn units_beside<Ours: Units>(what: &str, size: Size, threads: u32) -> [Row; 2] {
-    fn of<T: Units>(size: Size, threads: u32) -> Contender<'static, Rate> {
-        rate::<T>(size, threads, rates::unit)
+fn units_beside<Ours: Units>(
+    size: Size,
+    threads: u32,
+    held: Held,
+) -> Vec<Contender<'static, Rate>> {
+    fn of<T: Units>(size: Size, threads: u32, held: Held) -> Contender<'static, Rate> {
+        match held {
+            Held::Kept => rate::<T>(size, threads, rates::unit),
+            Held::Lent => rate::<T>(size, threads, rates::lent_unit),
+        }
     }
-    let contenders = vec![
-        of::<Ours>(size, threads),
-        of::<TokioUtil>(size, threads),
-        of::<Swansong>(size, threads),
-        of::<SwansongReporting>(size, threads),
-        of::<AsyncShutdown>(size, threads),
-        of::<TokioGraceful>(size, threads),
-    ];
-    rate_rows(what, size, threads, contenders)
+    vec![
+        of::<Ours>(size, threads, held),
+        of::<TokioUtil>(size, threads, held),
+        of::<Swansong>(size, threads, held),
+        of::<SwansongReporting>(size, threads, held),
+        of::<AsyncShutdown>(size, threads, held),
+        of::<TokioGraceful>(size, threads, held),
+    ]
 }
 
 fn children(size: Size, threads: u32) -> [Row; 2] {
@@ -184,7 +210,8 @@ fn children(size: Size, threads: u32) -> [Row; 2] {
     rate_rows("child token: make and drop", size, threads, contenders)
 }
 
-fn wake_rows(what: &str, size: Size, contenders: Vec<Contender<'_, Woken>>) -> [Row; 2] {
+/// Two by wall time, and one by processor time.
+fn wake_rows(what: &str, size: Size, contenders: Vec<Contender<'_, Woken>>) -> [Row; 3] {
     let what = if size.waiting == FULL.waiting {
         format!("10,000 {what}")
     } else {
@@ -196,18 +223,16 @@ fn wake_rows(what: &str, size: Size, contenders: Vec<Contender<'_, Woken>>) -> [
         clippy::cast_precision_loss,
         reason = "nanoseconds of a benchmark are far below 2^52"
     )]
-    let row = |which: &str, ns: fn(&Woken) -> u64| {
-        Row::new(format!("{what}: {which} woken"), &taken, |woken| {
-            ns(woken) as f64
-        })
-    };
+    let row =
+        |what: String, ns: fn(&Woken) -> u64| Row::new(what, &taken, |woken| ns(woken) as f64);
     [
-        row("first", |woken| woken.first_ns),
-        row("last", |woken| woken.last_ns),
+        row(format!("{what}: first woken"), |woken| woken.first_ns),
+        row(format!("{what}: last woken"), |woken| woken.last_ns),
+        row(format!("{what}: all woken"), |woken| woken.cpu_ns),
     ]
 }
 
-fn waits(size: Size, runtime: &Handle) -> [Row; 2] {
+fn waits(size: Size, runtime: &Handle) -> [Row; 3] {
     fn of<T: Waits>(size: Size, runtime: &Handle) -> Contender<'_, Woken> {
         Contender::new(T::NAME, move || {
             let tool = T::new();
@@ -224,7 +249,7 @@ fn waits(size: Size, runtime: &Handle) -> [Row; 2] {
     wake_rows("waiting tasks", size, contenders)
 }
 
-fn waits_of_children(size: Size, runtime: &Handle) -> [Row; 2] {
+fn waits_of_children(size: Size, runtime: &Handle) -> [Row; 3] {
     fn of<T: Waits + Children>(size: Size, runtime: &Handle) -> Contender<'_, Woken> {
         Contender::new(T::NAME, move || {
             let tool = T::new();

@@ -21,6 +21,7 @@ impl Tool for AsyncShutdown {
 }
 
 impl Check for AsyncShutdown {
+    #[inline(always)]
     fn is_stopping(&self) -> bool {
         self.0.is_shutdown_triggered()
     }
@@ -30,6 +31,7 @@ impl Units for AsyncShutdown {
     /// None once a stop was asked for and nothing is in progress.
     type Unit<'a> = Option<DelayShutdownToken<()>>;
 
+    #[inline(always)]
     fn enter(&self) -> Self::Unit<'_> {
         self.0.delay_shutdown_token().ok()
     }

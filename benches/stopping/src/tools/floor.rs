@@ -18,6 +18,7 @@ impl Tool for RelaxedLoad {
 }
 
 impl Check for RelaxedLoad {
+    #[inline(always)]
     fn is_stopping(&self) -> bool {
         // Relaxed: the flag guards no other memory.
         self.0.load(Ordering::Relaxed)

@@ -1,5 +1,10 @@
 //! The tools, behind one trait for each thing that is measured.
 
+#![expect(
+    clippy::inline_always,
+    reason = "a call that no program makes would be measured too, and what it costs depends on the size of a guard"
+)]
+
 mod async_shutdown;
 mod floor;
 mod safepoint;
@@ -40,6 +45,7 @@ pub trait Units: Tool {
     fn enter(&self) -> Self::Unit<'_>;
 
     /// Leaves, in the way that means success.
+    #[inline(always)]
     fn leave(unit: Self::Unit<'_>) {
         drop(unit);
     }

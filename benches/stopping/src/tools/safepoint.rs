@@ -26,6 +26,7 @@ impl Tool for Safepoint {
 }
 
 impl Check for Safepoint {
+    #[inline(always)]
     fn is_stopping(&self) -> bool {
         self.0.is_stopping()
     }
@@ -35,10 +36,12 @@ impl Units for Safepoint {
     /// None once a stop was asked for.
     type Unit<'a> = Option<Unit<'a>>;
 
+    #[inline(always)]
     fn enter(&self) -> Self::Unit<'_> {
         self.0.unit(RECORD)
     }
 
+    #[inline(always)]
     fn leave(unit: Self::Unit<'_>) {
         if let Some(unit) = unit {
             unit.commit();
@@ -49,6 +52,7 @@ impl Units for Safepoint {
 impl Children for Safepoint {
     type Child = ShutdownToken;
 
+    #[inline(always)]
     fn child(&self) -> ShutdownToken {
         self.0.child("request")
     }
@@ -86,10 +90,12 @@ impl Units for SafepointOwned {
     /// None once a stop was asked for.
     type Unit<'a> = Option<OwnedUnit>;
 
+    #[inline(always)]
     fn enter(&self) -> Self::Unit<'_> {
         self.0.0.owned_unit(RECORD)
     }
 
+    #[inline(always)]
     fn leave(unit: Self::Unit<'_>) {
         if let Some(unit) = unit {
             unit.commit();

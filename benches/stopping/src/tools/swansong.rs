@@ -19,6 +19,7 @@ impl Tool for Swansong {
 }
 
 impl Check for Swansong {
+    #[inline(always)]
     fn is_stopping(&self) -> bool {
         !self.0.state().is_running()
     }
@@ -27,6 +28,7 @@ impl Check for Swansong {
 impl Units for Swansong {
     type Unit<'a> = Guard;
 
+    #[inline(always)]
     fn enter(&self) -> Guard {
         self.0.guard()
     }
@@ -35,6 +37,7 @@ impl Units for Swansong {
 impl Children for Swansong {
     type Child = swansong::Swansong;
 
+    #[inline(always)]
     fn child(&self) -> swansong::Swansong {
         self.0.child()
     }
@@ -79,6 +82,7 @@ impl Tool for SwansongReporting {
 impl Units for SwansongReporting {
     type Unit<'a> = Guard;
 
+    #[inline(always)]
     fn enter(&self) -> Guard {
         self.0.guard()
     }

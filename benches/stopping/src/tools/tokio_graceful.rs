@@ -37,6 +37,7 @@ impl Tool for TokioGraceful {
 impl Units for TokioGraceful {
     type Unit<'a> = ShutdownGuard;
 
+    #[inline(always)]
     fn enter(&self) -> ShutdownGuard {
         self.shutdown.guard()
     }

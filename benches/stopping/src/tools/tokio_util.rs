@@ -25,6 +25,7 @@ impl Tool for TokioUtil {
 }
 
 impl Check for TokioUtil {
+    #[inline(always)]
     fn is_stopping(&self) -> bool {
         self.token.is_cancelled()
     }
@@ -33,6 +34,7 @@ impl Check for TokioUtil {
 impl Units for TokioUtil {
     type Unit<'a> = TaskTrackerToken;
 
+    #[inline(always)]
     fn enter(&self) -> TaskTrackerToken {
         self.tracker.token()
     }
@@ -41,6 +43,7 @@ impl Units for TokioUtil {
 impl Children for TokioUtil {
     type Child = CancellationToken;
 
+    #[inline(always)]
     fn child(&self) -> CancellationToken {
         self.token.child_token()
     }
