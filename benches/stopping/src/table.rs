@@ -126,7 +126,10 @@ impl fmt::Display for Table {
             }
             match self.best_peer(row) {
                 None => writeln!(f, " |")?,
-                Some((peer, ratio)) => writeln!(f, " {ratio:.2} x {peer} |")?,
+                Some((peer, ratio)) => {
+                    let digits = if ratio < 0.1 { 4 } else { 2 };
+                    writeln!(f, " {ratio:.digits$} x {peer} |")?;
+                }
             }
         }
         Ok(())

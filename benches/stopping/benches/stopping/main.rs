@@ -56,10 +56,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     if let [SEND_SIGNALS, tool, observer] = arguments.as_slice() {
         return send_signals(tool, observer);
     }
-    let size = if arguments.contains(&"--short") {
-        SHORT
-    } else {
-        FULL
+    // Cargo says `--bench` to every benchmark.
+    let size = match arguments.as_slice() {
+        [] | ["--bench"] => FULL,
+        ["--short"] | ["--short", "--bench"] => SHORT,
+        unknown => return Err(format!("not understood: {}", unknown.join(" ")).into()),
     };
     // One thread: with one more than there are processors, the scheduler would decide who is first.
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
