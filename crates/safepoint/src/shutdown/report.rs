@@ -11,6 +11,9 @@ use super::tree::RollbackFailure;
 use super::{HeldUp, Mode, Order, Phase, Recorded, StopRequest};
 use crate::clock::wall_ms;
 
+/// The exit code of a program that was stopped by a limit, a budget or its own code: `EX_TEMPFAIL` of `<sysexits.h>`, "run me again".
+pub const STOPPED: u8 = 75;
+
 /// How many of those that held a stop up are shown as text.
 const SHOWN: usize = 10;
 
@@ -138,6 +141,20 @@ impl StopReport {
     /// Why the program stopped; nothing when its work ended by itself.
     pub fn reason(&self) -> Option<&StopRequest> {
         self.requests.first().map(|recorded| &recorded.request)
+    }
+
+    /// The exit code that tells a caller of the stop: 0 when the work ended by itself, 128 and the signal's number after a signal, else
+    /// [`STOPPED`].
+    pub fn exit_code(&self) -> u8 {
+        match self.reason() {
+            None => 0,
+            Some(reason) => {
+                let signal = reason
+                    .signal
+                    .and_then(|signal| u8::try_from(128 + signal).ok());
+                signal.unwrap_or(STOPPED)
+            }
+        }
     }
 
     /// Whether nothing was given up, every hook did its work and every rollback succeeded.

@@ -1,0 +1,3 @@
+//! The library as a program uses it: real processes, real signals.
+
+mod signals;
