@@ -52,6 +52,12 @@ impl Registry {
         Some(entries.open.insert(entry))
     }
 
+    pub(super) fn rename(&self, key: usize, name: Cow<'static, str>) {
+        if let Some(entry) = self.lock().open.get_mut(key) {
+            entry.name = name;
+        }
+    }
+
     pub(super) fn leave(&self, key: usize, committed: bool) -> Option<Entry> {
         let mut entries = self.lock();
         let entry = entries.open.try_remove(key)?;

@@ -215,6 +215,11 @@ impl OpenEntry {
     pub(super) fn name(&self) -> &str {
         &self.name
     }
+
+    pub(super) fn rename(&mut self, name: Cow<'static, str>) {
+        self.name.clone_from(&name);
+        self.node.tree.registry.rename(self.key, name);
+    }
 }
 
 impl Drop for OpenEntry {
