@@ -1,0 +1,14 @@
+//! The library among real processes, sockets and runtimes.
+
+#![expect(
+    clippy::disallowed_methods,
+    reason = "tests read the environment as a program does"
+)]
+
+mod children;
+#[cfg(feature = "tokio")]
+mod on_tokio;
+mod stop_descriptor;
+mod support;
+#[cfg(feature = "systemd")]
+mod systemd;
