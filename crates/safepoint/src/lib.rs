@@ -1,82 +1,115 @@
 //! Stop long-running work at any moment and go on exactly where it was.
 //!
-//! A *safepoint* is a place in a program where stopping loses nothing. This crate gives a batch of many items such places: each
-//! item's result is durable the moment it is told, and whatever ends the program (Ctrl-C, SIGTERM, a limit, `kill -9`, a power cut),
-//! the same call goes on with the items that are left. The command `safepoint run` is this crate with a terminal around it.
+//! A *safepoint* is a place in a program where stopping loses nothing. This crate gives programs such places, in two layers:
+//!
+//! - [`shutdown`], alone with `default-features = false`: one tree of tokens for threads and futures, stop requests with their reasons, units that a
+//!   stop waits for, ordered hooks within a grace period, and a report that names what held the stop up.
+//! - [`job`] (feature `job`, on by default): a job of many items whose results are durable the moment they are told, so that whatever ends the
+//!   program, the same call goes on with the items that are left. The command `safepoint run` is this with a terminal around it.
 //!
 //! # Example
 //!
 //! ```
-//! use safepoint::job::{Definition, Delivery, Handle, JobPath, Options, Run, Unobserved, Untold, run};
-//! use safepoint::shutdown::Shutdown;
+//! use safepoint::shutdown::{Order, Shutdown};
 //!
 //! # fn main() -> safepoint::Result<()> {
-//! # let directory = tempfile::tempdir().expect("a directory");
-//! # let input = directory.path().join("words.txt");
-//! # #[expect(clippy::disallowed_methods, reason = "an example's input")]
-//! # std::fs::write(&input, "one\ntwo\n").expect("written");
-//! # let state = directory.path().join(".safepoint");
-//! let definition = Definition {
-//!     inputs: vec![input],
-//!     format: None,
-//!     key_field: None,
-//!     command: vec!["echo".into(), "{}".into()],
-//!     delivery: Delivery::Arguments,
-//! };
-//! let shutdown = Shutdown::builder().install()?; // Ctrl-C and SIGTERM are stop requests from here on
-//! let report = run(Run {
-//!     path: &JobPath::new(&state, "words")?,
-//!     definition: &definition,
-//!     options: &Options::default(),
-//!     handle: Handle::new(1)?,
-//!     token: shutdown.token(),
-//!     observer: &mut Unobserved,
-//!     results: Box::new(Untold),
-//! })?;
-//! assert_eq!(report.counts.done, 2);
+//! # let mut ledger = Vec::new();
+//! let shutdown = Shutdown::builder()
+//!     .hook(Order::Save, "ledger", |share| println!("{:?} left to save", share.remaining()))
+//!     .install()?; // from here on SIGINT, SIGTERM and SIGHUP are stop requests
+//! let token = shutdown.token();
+//! for record in 0..1000 {
+//!     let Some(unit) = token.unit("record") else { break }; // `None` once a stop was asked for
+//!     ledger.push(record); // a stop that comes now waits for the end of the unit
+//!     unit.commit();
+//! }
+//! let report = shutdown.finish(); // waits for units, runs the hooks, puts the signal handlers back
+//! println!("{report}");
+//! # assert_eq!(report.units.committed, 1000);
 //! # Ok(())
 //! # }
 //! ```
 //!
+//! A first signal is a graceful request, a second one gives up what is in progress, a third one ends the process at once. That of a job of many items is in
+//! [`job`]; programs with threads, rayon, tokio and axum, and a bare loop are in the repository's `examples/stopping`.
+//!
 //! # Map
 //!
-//! | module | what it owns |
-//! |---|---|
-//! | [`shutdown`] | stop requests, phases, signals; no files, no processes; always there |
-//! | [`job`] | the runner: input, items, attempts, results (feature `job`, on by default) |
-//! | [`queue`] | durable items in SQLite |
-//! | [`process`] | children in groups, ended and reaped as groups |
-//! | [`disk`] | the only room that touches the file system |
-//! | [`clock`] | the only reader of time |
+//! | module | what it owns | there |
+//! |---|---|---|
+//! | [`shutdown`] | tokens, units, hooks, tracked work, limits, signals, the report; no files, no processes | always |
+//! | [`children`] | child processes that are told of a stop, and the other end of that line | always |
+//! | [`clock`] | the only reader of time | always |
+//! | [`systemd`] | `READY`, `STOPPING`, more time while units make progress, the watchdog | feature `systemd` |
+//! | [`tokio`] | `CancellationToken` in both directions, tracked spawning | feature `tokio` |
+//! | [`job`] | the runner: input, items, attempts, results | feature `job` |
+//! | [`queue`] | durable items in SQLite | feature `job` |
+//! | [`process`] | children in groups, ended and reaped as groups | feature `job` |
+//! | [`disk`] | the only room that touches the file system | feature `job` |
 //!
 //! Being asked to stop is an outcome, never an error. Errors are one type, [`Error`], to be decided on by [`ErrorKind`].
 //!
 //! # Guarantees
 //!
-//! 1. A result that was told survives a kill of the process and a power cut.
-//! 2. An item has at most one result, written in one transaction with its acknowledgement.
-//! 3. An attempt that a stop ended is neither done nor failed: its item runs again, uncounted.
-//! 4. One process owns a job; the lock of a dead owner is free at once, and what it left running is ended first.
-//! 5. State that cannot be read, or is of another job, is refused by kind; it is never a reason to begin anew.
+//! Of a stop:
+//!
+//! 1. A unit is refused, or the stop waits for it: never neither. A unit that was not committed is rolled back, also by a panic.
+//! 2. Phases only advance. A parent's request reaches every child, also those made later; a child's request never reaches its parent.
+//! 3. No wake-up is lost: who waits for a phase is woken when it is reached, thread or future.
+//! 4. A hook that hangs, fails or panics is named in the report and keeps none of those after it from running.
+//! 5. A signal handler only touches atomics and writes to a descriptor. When the shutdown ends, the handlers that were there before are there again.
+//! 6. The last rung of the ladder works also when the program's own code hangs on the thread that looks after the signals.
+//!
+//! Of a job:
+//!
+//! 7. A result that was told survives a kill of the process and a power cut.
+//! 8. An item has at most one result, written in one transaction with its acknowledgement.
+//! 9. An attempt that a stop ended is neither done nor failed: its item runs again, uncounted.
+//! 10. One process owns a job; the lock of a dead owner is free at once, and what it left running is ended first.
+//! 11. State that cannot be read, or is of another job, is refused by kind; it is never a reason to begin anew.
 //!
 //! # Not guaranteed
 //!
-//! - That an attempt runs once: one that was running, or had ended within the last few milliseconds, when the process was killed runs
-//!   again. Attempts get an idempotency key that stays the same for that reason.
+//! - That code which does not look is stopped: no thread is killed. What outlives the grace period is named and left behind, and ends with the process.
+//! - That a forgotten unit (`mem::forget`) ever ends: the stop waits for it until its time is over.
+//! - That a child token sees a signal at once: the root's flag is up before the handler returns, a child's some tens of microseconds later.
+//! - Anything after a fork without exec but the flag; see [`Shutdown`].
+//! - That an attempt of a job runs once: one that was running, or had ended within the last few milliseconds, when the process was killed runs again.
+//!   Attempts get an idempotency key that stays the same for that reason.
 //! - Anything on a disk that lies about its syncs.
 //! - That a process which left its group *and* its session *and* cleared its environment is found after a `kill -9` of the runner.
 //! - Any system but Linux (5.3 or later, for pidfds).
+//!
+//! # Beside other crates
+//!
+//! | | stops what | why | waits for | hooks | stuck work | signals | systems |
+//! |---|---|---|---|---|---|---|---|
+//! | [`shutdown`] | threads and futures, children | first request, all recorded | units that refuse entry, tracked work | ordered, within a grace period | named with age and thread | ladder, restored | Linux |
+//! | `tokio-util` `CancellationToken`, `TaskTracker` | futures, children | | tracked tasks | | | | all |
+//! | `swansong` | threads and futures, iterators, streams, readers, children | | guards | | by place, with age | | all |
+//! | `async-shutdown` | futures | one reason of any type | delay tokens | | | | all |
+//! | `tokio-graceful` | tokio tasks | | guards, with a limit | | | a future of your choice | all |
+//! | `tokio-graceful-shutdown` | tokio subsystems, nested | first error | subsystems, with a limit | | | SIGINT, SIGTERM | all |
+//! | `ctrlc`, `signal-hook` | | | | | | their subject | all, Unix |
+//!
+//! Take `tokio-util` when all you need is to stop futures: you have it already. `swansong` wraps streams, readers and writers so that they end by
+//! themselves, contains no unsafe code, and runs everywhere. `signal-hook` handles any signal in any way; this crate uses it for the names and default actions of
+//! signals. Take this one when a stop has reasons, an order, a deadline, and somebody who will ask what it was waiting for. The book's page on
+//! benchmarks has all of them in one run.
 //!
 //! # Limits
 //!
 //! | what | limit |
 //! |---|---|
-//! | an item | 16 MiB ([`job::MAX_ITEM`]); a longer one is dead without being loaded |
+//! | shutdowns with handlers in one process | 32 |
+//! | a unit's name that is kept | 40 bytes; units nested deeper than 8 on a thread count, but have no name |
+//! | units in a report that held the stop up | the last 1000 |
+//! | an item | 16 MiB (`job::MAX_ITEM`); a longer one is dead without being loaded |
 //! | an item as one argument | 128 KiB (the kernel's) |
-//! | standard output of an attempt that is kept | 1 MiB ([`job::MAX_OUTPUT`]), then a mark |
-//! | standard error kept with a failure | the last 4 KiB ([`job::MAX_STDERR_TAIL`]) |
-//! | a worker's answer | 16 MiB ([`job::MAX_ANSWER`]) |
-//! | a job's name | 100 bytes of `[A-Za-z0-9._-]` ([`job::MAX_NAME`]) |
+//! | standard output of an attempt that is kept | 1 MiB (`job::MAX_OUTPUT`), then a mark |
+//! | standard error kept with a failure | the last 4 KiB (`job::MAX_STDERR_TAIL`) |
+//! | a worker's answer | 16 MiB (`job::MAX_ANSWER`) |
+//! | a job's name | 100 bytes of `[A-Za-z0-9._-]` (`job::MAX_NAME`) |
 //! | results that wait for one sync | 4096, or 16 MiB |
 
 #[cfg(not(target_os = "linux"))]
@@ -101,3 +134,9 @@ pub mod systemd;
 
 pub use error::{Error, ErrorKind, Result};
 pub use shutdown::Shutdown;
+
+/// The code of the README and of the book's page on embedding, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+#[doc = include_str!("../../../docs/src/guides/embedding.md")]
+mod book {}

@@ -1,4 +1,4 @@
-//! The library among real processes, sockets and runtimes.
+//! The library as a program uses it: real processes, signals, sockets and runtimes.
 
 #![expect(
     clippy::disallowed_methods,
@@ -8,6 +8,7 @@
 mod children;
 #[cfg(feature = "tokio")]
 mod on_tokio;
+mod signals;
 mod stop_descriptor;
 mod support;
 #[cfg(feature = "systemd")]

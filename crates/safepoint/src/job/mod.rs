@@ -3,7 +3,41 @@
 //! [`run`] takes a [`Definition`] (what decides the results) and [`Options`] (what decides the speed), and works until every item is
 //! settled or a stop was carried out. The same call resumes a job. The state of a job is one directory ([`JobPath`]).
 //!
-//! Invariants:
+//! # Example
+//!
+//! ```
+//! use safepoint::job::{Definition, Delivery, Handle, JobPath, Options, Run, Unobserved, Untold, run};
+//! use safepoint::shutdown::Shutdown;
+//!
+//! # fn main() -> safepoint::Result<()> {
+//! # let directory = tempfile::tempdir().expect("a directory");
+//! # let input = directory.path().join("words.txt");
+//! # #[expect(clippy::disallowed_methods, reason = "an example's input")]
+//! # std::fs::write(&input, "one\ntwo\n").expect("written");
+//! # let state = directory.path().join(".safepoint");
+//! let definition = Definition {
+//!     inputs: vec![input],
+//!     format: None,
+//!     key_field: None,
+//!     command: vec!["echo".into(), "{}".into()],
+//!     delivery: Delivery::Arguments,
+//! };
+//! let shutdown = Shutdown::builder().install()?; // Ctrl-C and SIGTERM are stop requests from here on
+//! let report = run(Run {
+//!     path: &JobPath::new(&state, "words")?,
+//!     definition: &definition,
+//!     options: &Options::default(),
+//!     handle: Handle::new(1)?,
+//!     token: shutdown.token(),
+//!     observer: &mut Unobserved,
+//!     results: Box::new(Untold),
+//! })?;
+//! assert_eq!(report.counts.done, 2);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Invariants
 //!
 //! 1. Nothing is changed before the definition and the input were checked against what the job knows of them.
 //! 2. A result is told only after it is durable.

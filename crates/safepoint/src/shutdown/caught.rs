@@ -13,16 +13,27 @@ pub(super) enum Caught {
     Panicked(String),
 }
 
-/// Runs `code`. The panic hook has printed a panic by the time this returns.
+/// Runs `code` to its ending.
 pub(super) fn run<R: Ending>(code: impl FnOnce() -> R) -> Caught {
-    // Nothing of the caller's is looked at after its panic, so a broken invariant in it is not ours to see.
-    match catch_unwind(AssertUnwindSafe(code)) {
-        Ok(ending) => match ending.failure() {
-            None => Caught::Done,
-            Some(failure) => Caught::Failed(failure),
-        },
-        Err(payload) => Caught::Panicked(message(payload.as_ref())),
+    // Showing an error is the caller's code too.
+    match catch(|| code().failure()) {
+        Ok(None) => Caught::Done,
+        Ok(Some(failure)) => Caught::Failed(failure),
+        Err(message) => Caught::Panicked(message),
     }
+}
+
+/// Runs `code`; the text of its panic if it panics. The panic hook has printed it by then.
+pub(super) fn catch<R>(code: impl FnOnce() -> R) -> Result<R, String> {
+    // What the code holds is its author's to keep whole: nothing of it is looked at after the panic.
+    catch_unwind(AssertUnwindSafe(code)).map_err(|payload| {
+        let message = message(payload.as_ref());
+        // A value thrown by `panic_any` may panic itself when dropped; what that throws is leaked.
+        if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+            std::mem::forget(again);
+        }
+        message
+    })
 }
 
 /// The text of a panic, as `panic!` makes it.
@@ -31,5 +42,5 @@ pub(super) fn message(payload: &(dyn Any + Send)) -> String {
         .downcast_ref::<&str>()
         .copied()
         .or_else(|| payload.downcast_ref::<String>().map(String::as_str));
-    text.unwrap_or("a panic without a text").to_owned()
+    text.unwrap_or("(a panic without a text)").to_owned()
 }

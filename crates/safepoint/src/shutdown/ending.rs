@@ -1,10 +1,20 @@
-//! How a piece of the caller's code ended.
+//! How a function that was handed in may end.
 
 use std::fmt::Display;
 
-/// What hooks, rollback actions and workers may return: nothing, or a `Result` whose error can be shown.
+/// What a hook, a rollback action or a worker function may return: nothing, or a result whose error is reported by its text.
+///
+/// # Examples
+///
+/// ```
+/// use safepoint::shutdown::Ending;
+///
+/// assert_eq!(().failure(), None);
+/// assert_eq!(Ok::<_, std::fmt::Error>(7).failure(), None);
+/// assert_eq!(Err::<(), _>("the disk is full").failure().as_deref(), Some("the disk is full"));
+/// ```
 pub trait Ending {
-    /// The error as text, if it failed.
+    /// The text of the failure, if this is one.
     fn failure(self) -> Option<String>;
 }
 

@@ -16,9 +16,12 @@
 //!
 //! Deliberately absent: files, processes, the environment, and any exit of the program but the last rung's default action.
 
+mod amount;
 mod barrier;
+mod budget;
 mod builder;
 mod caught;
+mod drain;
 mod ending;
 mod event_line;
 mod finish;
@@ -51,7 +54,10 @@ mod tree;
 mod unit;
 mod waiters;
 
+pub use amount::Amount;
+pub use budget::{Budget, Spent};
 pub use builder::{Builder, DEFAULT_GRACE};
+pub use drain::{Drain, Drained, MAX_FAILURES, NotPushed, Refused};
 pub use ending::Ending;
 pub use finish::LEAST_SHARE;
 pub use handlers::Handlers;
@@ -61,7 +67,7 @@ pub use mailbox::REPEAT_WINDOW;
 pub use open::{HeldUp, Open, OpenKind};
 pub use owner::Shutdown;
 pub use phase::Phase;
-pub use report::{HookOutcome, HookReport, PhaseTime, StopReport, UnitCounts};
+pub use report::{HookOutcome, HookReport, PhaseTime, STOPPED, StopReport, UnitCounts};
 pub use request::{Mode, Recorded, Source, StopRequest};
 pub use status::Status;
 pub use stopping::Stopping;

@@ -62,7 +62,7 @@ pub(super) struct Links {
     /// Requests made here, each with its number in the whole tree.
     pub(super) requests: Vec<(u64, Recorded)>,
     pub(super) deadline: Option<Moment>,
-    pub(super) observers: Vec<Observer>,
+    observers: Slab<Observer>,
     /// When Draining, Terminating and Stopped were first seen under the lock.
     pub(super) entered: [Option<Moment>; 3],
 }
@@ -113,6 +113,19 @@ impl Node {
 
     pub(super) fn links(&self) -> MutexGuard<'_, Links> {
         lock(&self.links)
+    }
+
+    /// Has `observer` called on every request and every change of phase.
+    pub(super) fn observe(&self, observer: Observer) {
+        self.links().observers.insert(observer);
+    }
+
+    /// As [`observe`](Self::observe), until what is returned is dropped.
+    pub(super) fn observe_for_now(self: &Arc<Self>, observer: Observer) -> Observing {
+        Observing {
+            key: self.links().observers.insert(observer),
+            node: Arc::clone(self),
+        }
     }
 
     /// The cell that checks read and a signal handler raises.
@@ -276,7 +289,12 @@ impl Node {
                         .iter()
                         .filter_map(|(_, child)| child.upgrade()),
                 );
-                told.extend(links.observers.iter().cloned());
+                told.extend(
+                    links
+                        .observers
+                        .iter()
+                        .map(|(_, observer)| Arc::clone(observer)),
+                );
             }
             if let Some(waiters) = node.waiters.get() {
                 waiters.wake(to);
@@ -291,6 +309,19 @@ impl Node {
     }
 }
 
+/// An observer's registration; dropping it takes the observer back.
+pub(super) struct Observing {
+    node: Arc<Node>,
+    key: usize,
+}
+
+impl Drop for Observing {
+    fn drop(&mut self) {
+        let observer = self.node.links().observers.try_remove(self.key);
+        drop(observer);
+    }
+}
+
 impl Drop for Node {
     fn drop(&mut self) {
         let (mut parent, mut slot) = (self.parent.take(), self.slot);
@@ -301,5 +332,67 @@ impl Drop for Node {
             slot = node.slot;
             parent = Arc::into_inner(node).and_then(|mut node| node.parent.take());
         }
+    }
+}
+
+#[cfg(all(test, not(safepoint_loom)))]
+mod tests {
+    use super::*;
+    use crate::shutdown::{ShutdownToken, Source};
+    use std::time::Duration;
+
+    fn token() -> ShutdownToken {
+        ShutdownToken::detached(crate::clock::Clock::start(), Duration::from_secs(60))
+    }
+
+    #[test]
+    fn a_line_of_a_million_children_is_made_told_and_dropped_without_recursion() {
+        let root = token();
+        let mut last = root.child("first");
+        for _ in 0..1_000_000 {
+            last = last.child("next");
+        }
+        root.request(StopRequest::graceful(Source::User, "enough"));
+        assert!(last.is_stopping());
+        assert_eq!(
+            last.reason().map(|reason| reason.message).as_deref(),
+            Some("enough")
+        );
+        drop(last);
+        assert!(root.node.links().children.is_empty());
+    }
+
+    #[test]
+    fn a_request_reaches_all_below_and_none_beside_or_above() {
+        let root = token();
+        let (left, right) = (root.child("left"), root.child("right"));
+        let below = left.child("below");
+        left.request(StopRequest::graceful(Source::User, "only the left"));
+        let late = left.child("late");
+        assert!(left.is_stopping() && below.is_stopping() && late.is_stopping());
+        assert!(!root.is_stopping() && !right.is_stopping());
+        assert!(root.requests().is_empty() && right.reason().is_none());
+        root.request(StopRequest::immediate(Source::System, "all"));
+        for token in [&root, &left, &right, &below, &late] {
+            assert_eq!(token.phase(), Phase::Terminating);
+        }
+        let messages = |token: &ShutdownToken| -> Vec<String> {
+            token
+                .requests()
+                .into_iter()
+                .map(|recorded| recorded.request.message)
+                .collect()
+        };
+        assert_eq!(messages(&below), ["only the left", "all"]);
+        assert_eq!(messages(&right), ["all"]);
+    }
+
+    #[test]
+    fn an_observer_for_now_is_taken_back() {
+        let root = token();
+        let observing = root.node.observe_for_now(Arc::new(|_| {}));
+        assert_eq!(root.node.links().observers.len(), 1);
+        drop(observing);
+        assert!(root.node.links().observers.is_empty());
     }
 }

@@ -101,7 +101,7 @@ impl ShutdownToken {
     ///
     /// That may be the thread that looks after the signals: an observer that blocks it holds up the next rung of the ladder.
     pub fn observe(&self, observer: impl Fn(Phase) + Send + Sync + 'static) {
-        self.node.links().observers.push(Arc::new(observer));
+        self.node.observe(Arc::new(observer));
     }
 
     /// Suspends a future of any runtime until a stop is asked for.

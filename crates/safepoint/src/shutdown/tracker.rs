@@ -41,10 +41,11 @@ impl ShutdownToken {
 ///     token.wait(); // the work
 ///     "index closed"
 /// })?;
+/// let thread = thread.expect("nobody has asked for a stop yet");
 /// shutdown.token().request(StopRequest::graceful(Source::Programmatic, "done"));
 /// let report = shutdown.finish(); // waits for the thread
 /// assert!(report.given_up.is_empty());
-/// assert_eq!(thread.join().expect("no panic"), Some("index closed"));
+/// assert_eq!(thread.join().expect("no panic"), "index closed");
 /// # Ok::<(), safepoint::Error>(())
 /// ```
 #[derive(Debug, Clone)]
@@ -70,7 +71,7 @@ impl Tracker {
         })
     }
 
-    /// Starts a thread of the tracker's name. It ends as `None`, without running `work`, if the stop came before it began.
+    /// Starts a thread of the tracker's name, which the stop waits for from now on. `None` once a stop was asked for.
     ///
     /// # Errors
     ///
@@ -78,16 +79,19 @@ impl Tracker {
     pub fn thread<R: Send + 'static>(
         &self,
         work: impl FnOnce(ShutdownToken) -> R + Send + 'static,
-    ) -> Result<JoinHandle<Option<R>>> {
+    ) -> Result<Option<JoinHandle<R>>> {
+        let Some(guard) = self.guard() else {
+            return Ok(None);
+        };
         let token = self.token.clone();
-        let work = self.closure(move || work(token));
         let thread = std::thread::Builder::new().name(self.name.clone().into_owned());
-        thread.spawn(work).map_err(|error| {
-            Error::new(
-                ErrorKind::Io,
-                format!("cannot start the thread `{}`", self.name),
-            )
-            .with_source(error)
+        let started = thread.spawn(move || {
+            guard.open.runs_here();
+            guard.run(|| work(token))
+        });
+        started.map(Some).map_err(|error| {
+            let what = format!("cannot start the thread `{}`", self.name);
+            Error::new(ErrorKind::Io, what).with_source(error)
         })
     }
 
@@ -232,5 +236,95 @@ impl<F> fmt::Debug for Tracked<F> {
         f.debug_struct("Tracked")
             .field("name", &self.tracker.name)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(all(test, not(safepoint_loom)))]
+mod tests {
+    use super::*;
+    use crate::shutdown::Shutdown;
+    use crate::shutdown::parker::block_on;
+    use std::future::{pending, ready};
+    use std::sync::mpsc::channel;
+    use std::time::Duration;
+
+    fn shutdown() -> Shutdown {
+        Shutdown::builder()
+            .grace(Duration::from_secs(60))
+            .build()
+            .expect("built")
+    }
+
+    fn stop(shutdown: &Shutdown) {
+        let request = StopRequest::graceful(Source::User, "enough");
+        shutdown.token().request(request);
+    }
+
+    #[test]
+    fn work_that_runs_is_awaited_and_work_that_has_not_begun_is_not_begun() {
+        let shutdown = shutdown();
+        let tracker = shutdown.token().tracker("indexer");
+        let waiting = tracker.closure(|| unreachable!("begun after the stop"));
+        let pending_future = tracker.future(async { unreachable!("polled after the stop") });
+        let thread = tracker.thread(|token| {
+            token.wait();
+            7
+        });
+        let thread = thread.expect("started").expect("running");
+        stop(&shutdown);
+        assert!(tracker.thread(|_| ()).is_ok_and(|thread| thread.is_none()));
+        let report = shutdown.finish();
+        assert_eq!(thread.thread().name(), Some("indexer"));
+        assert_eq!(thread.join().expect("no panic"), 7);
+        assert_eq!(waiting(), None::<()>);
+        assert_eq!(block_on(pending_future), None::<()>);
+        assert!(report.is_clean(), "{report}");
+        assert_eq!(report.held_up[0].open.kind, OpenKind::Work);
+        assert_eq!(report.held_up[0].open.name, "indexer");
+    }
+
+    #[test]
+    fn a_running_future_is_awaited_and_dropped_at_terminating() {
+        let shutdown = shutdown();
+        let tracker = shutdown.token().tracker("download");
+        let (began, begun) = channel();
+        let (dropped, was_dropped) = channel::<()>();
+        let work = tracker.future(async move {
+            let _dropped_with_me = dropped;
+            began.send(()).expect("heard");
+            pending::<()>().await;
+        });
+        let driver = std::thread::spawn(move || block_on(work));
+        begun.recv().expect("polled");
+        stop(&shutdown);
+        shutdown
+            .token()
+            .request(StopRequest::immediate(Source::User, "now"));
+        assert_eq!(driver.join().expect("no panic"), None);
+        assert!(was_dropped.recv().is_err(), "the future lives on");
+        assert!(shutdown.finish().given_up.is_empty());
+        assert_eq!(
+            block_on(self::shutdown().token().tracker("quick").future(ready(3))),
+            Some(3)
+        );
+    }
+
+    #[test]
+    fn a_panic_is_a_stop_request_when_asked_for_and_goes_its_way() {
+        let shutdown = shutdown();
+        let token = shutdown.token();
+        let quiet = token.tracker("quiet").thread(|_| panic!("unheard"));
+        let quiet = quiet.expect("started").expect("running");
+        assert!(quiet.join().is_err());
+        assert!(!token.is_stopping());
+        let tracker = token.tracker("loader").stop_on_panic();
+        let loud = tracker.thread(|_| panic!("out of cheese"));
+        let loud = loud.expect("started").expect("running");
+        token.wait();
+        assert!(loud.join().is_err());
+        let reason = token.reason().expect("stopping");
+        assert_eq!(reason.message, "`loader` panicked: out of cheese");
+        assert_eq!(reason.source, Source::Programmatic);
+        assert!(shutdown.finish().given_up.is_empty());
     }
 }

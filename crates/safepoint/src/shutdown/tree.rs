@@ -237,7 +237,7 @@ pub(super) fn of_entry(entry: &Entry) -> Open {
         name: entry.name.clone().into_owned(),
         kind: entry.kind,
         age: age(Some(entry.started)),
-        thread: thread::name(&entry.thread),
+        thread: thread::name(&entry.thread, entry.serial),
     }
 }
 

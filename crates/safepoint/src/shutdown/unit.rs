@@ -200,6 +200,7 @@ impl OpenEntry {
             kind,
             started: coarse(),
             thread: std::thread::current(),
+            serial: super::thread::serial(),
         };
         let key = node.tree.registry.enter(entry, node.cell())?;
         Some(Self {
@@ -219,6 +220,12 @@ impl OpenEntry {
     pub(super) fn rename(&mut self, name: Cow<'static, str>) {
         self.name.clone_from(&name);
         self.node.tree.registry.rename(self.key, name);
+    }
+
+    /// Notes that the work goes on on the calling thread.
+    pub(super) fn runs_here(&self) {
+        let (thread, serial) = (std::thread::current(), super::thread::serial());
+        self.node.tree.registry.moved(self.key, thread, serial);
     }
 }
 
@@ -240,4 +247,126 @@ fn run_action(tree: &Tree, unit: &str, action: impl FnOnce() -> Option<String>) 
         Caught::Panicked(message) => format!("panicked: {message}"),
     };
     tree.failed(unit, failure);
+}
+
+#[cfg(all(test, not(safepoint_loom)))]
+mod tests {
+    use super::*;
+    use crate::shutdown::{Shutdown, Source, StopRequest};
+    use std::cell::RefCell;
+    use std::panic::AssertUnwindSafe;
+
+    fn trouble(text: &str) {
+        assert!(text.is_empty(), "{text}");
+    }
+
+    fn shutdown() -> crate::shutdown::Shutdown {
+        Shutdown::builder().build().expect("built")
+    }
+
+    #[test]
+    fn rollback_runs_last_in_first_out_and_only_without_a_commit() {
+        let shutdown = shutdown();
+        let token = shutdown.token();
+        let undone = RefCell::new(Vec::new());
+        let mut unit = token.unit("dropped").expect("running");
+        unit.on_rollback(|| undone.borrow_mut().push(1));
+        unit.on_rollback(|| undone.borrow_mut().push(2));
+        drop(unit);
+        assert_eq!(*undone.borrow(), [2, 1]);
+        let mut unit = token.unit("committed").expect("running");
+        unit.on_rollback(|| undone.borrow_mut().push(3));
+        unit.commit();
+        assert_eq!(*undone.borrow(), [2, 1]);
+        let units = token.status().units;
+        assert_eq!((units.committed, units.rolled_back), (1, 1));
+    }
+
+    #[test]
+    fn a_panic_or_an_error_of_the_unit_goes_on_whatever_its_rollback_does() {
+        let shutdown = shutdown();
+        let token = shutdown.token();
+        let mut first_ran = false;
+        let caught = std::panic::catch_unwind(AssertUnwindSafe(|| {
+            let mut unit = token.unit("transfer").expect("running");
+            unit.on_rollback(|| first_ran = true);
+            unit.on_rollback(|| trouble("the rollback's own"));
+            unit.on_rollback(|| Err::<(), _>("cannot undo"));
+            trouble("the unit's own");
+        }));
+        let payload = caught.expect_err("panicked");
+        assert_eq!(caught::message(payload.as_ref()), "the unit's own");
+        assert!(first_ran);
+        let report = shutdown.finish();
+        let failures: Vec<_> = report
+            .failures
+            .iter()
+            .map(|failure| (failure.unit.as_str(), failure.message.as_str()))
+            .collect();
+        assert_eq!(
+            failures,
+            [
+                ("transfer", "cannot undo"),
+                ("transfer", "panicked: the rollback's own")
+            ]
+        );
+        let text = report.to_string();
+        assert!(
+            text.contains("rollback of `transfer` failed: cannot undo"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn an_owned_unit_crosses_threads_and_rolls_back_there() {
+        let shutdown = shutdown();
+        let token = shutdown.token();
+        let mut unit = token.owned_unit("moved").expect("running");
+        let (undone, was_undone) = std::sync::mpsc::channel();
+        unit.on_rollback(move || undone.send(std::thread::current().id()));
+        let thread = std::thread::spawn(move || {
+            drop(unit);
+            std::thread::current().id()
+        });
+        let there = thread.join().expect("no panic");
+        assert_eq!(was_undone.recv(), Ok(there));
+        token.owned_unit("kept").expect("running").commit();
+        token.request(StopRequest::graceful(Source::User, "enough"));
+        assert!(token.owned_unit("late").is_none());
+        let units = shutdown.finish().units;
+        assert_eq!(
+            (units.committed, units.rolled_back, units.refused),
+            (1, 1, 1)
+        );
+    }
+
+    #[test]
+    fn units_of_many_shutdowns_do_not_mix() {
+        let (one, other) = (shutdown(), shutdown());
+        let (first, second) = (one.token(), other.token());
+        let held = first.unit("of the first").expect("running");
+        second.unit("of the second").expect("running").commit();
+        assert!(second.status().open.is_empty());
+        second.request(StopRequest::graceful(Source::User, "only this"));
+        assert!(other.finish().is_clean());
+        assert!(!first.is_stopping());
+        held.commit();
+    }
+
+    #[test]
+    fn a_thread_that_ends_hands_its_lane_on_and_the_counts_stay() {
+        let shutdown = shutdown();
+        for round in 0..100u32 {
+            let token = shutdown.token();
+            let name = format!("worker {round}");
+            let thread = std::thread::Builder::new().name(name.clone());
+            let thread = thread.spawn(move || {
+                let unit = token.unit("its own").expect("running");
+                assert_eq!(token.status().open[0].thread, name);
+                unit.commit();
+            });
+            thread.expect("started").join().expect("no panic");
+        }
+        assert_eq!(shutdown.finish().units.committed, 100);
+    }
 }
