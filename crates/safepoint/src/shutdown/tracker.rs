@@ -122,6 +122,11 @@ pub struct TrackedGuard {
 }
 
 impl TrackedGuard {
+    /// Gives it another name in reports, for what is known only after it was let in, such as the number of a process.
+    pub fn rename(&mut self, name: impl Into<Cow<'static, str>>) {
+        self.open.rename(name.into());
+    }
+
     fn run<R>(self, work: impl FnOnce() -> R) -> R {
         // The panic is passed on, so nobody goes on with what it broke.
         match catch_unwind(AssertUnwindSafe(work)) {

@@ -217,6 +217,11 @@ impl OpenEntry {
         &self.name
     }
 
+    pub(super) fn rename(&mut self, name: Cow<'static, str>) {
+        self.name.clone_from(&name);
+        self.node.tree.registry.rename(self.key, name);
+    }
+
     /// Notes that the work goes on on the calling thread.
     pub(super) fn runs_here(&self) {
         let (thread, serial) = (std::thread::current(), super::thread::serial());
