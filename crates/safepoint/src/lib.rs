@@ -115,17 +115,22 @@
 #[cfg(not(target_os = "linux"))]
 compile_error!("safepoint needs Linux: it relies on pidfds, epoll and /proc");
 
+pub mod children;
 pub mod clock;
 #[cfg(feature = "job")]
 pub mod disk;
 mod error;
 #[cfg(feature = "job")]
 pub mod job;
+#[cfg(feature = "tokio")]
+pub mod on_tokio;
 #[cfg(feature = "job")]
 pub mod process;
 #[cfg(feature = "job")]
 pub mod queue;
 pub mod shutdown;
+#[cfg(feature = "systemd")]
+pub mod systemd;
 
 pub use error::{Error, ErrorKind, Result};
 pub use shutdown::Shutdown;

@@ -53,6 +53,12 @@ impl Registry {
         Some(entries.open.insert(entry))
     }
 
+    pub(super) fn rename(&self, key: usize, name: Cow<'static, str>) {
+        if let Some(entry) = self.lock().open.get_mut(key) {
+            entry.name = name;
+        }
+    }
+
     /// What is open under `key` goes on on `thread`.
     pub(super) fn moved(&self, key: usize, thread: Thread, serial: u64) {
         if let Some(entry) = self.lock().open.get_mut(key) {

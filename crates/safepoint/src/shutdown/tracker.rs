@@ -63,6 +63,7 @@ impl Tracker {
     }
 
     /// A guard: the stop waits while it lives. `None` once a stop was asked for.
+    #[must_use = "tracked work ends when its guard is dropped"]
     pub fn guard(&self) -> Option<TrackedGuard> {
         let open = OpenEntry::enter(&self.token.node, self.name.clone(), OpenKind::Work)?;
         Some(TrackedGuard {
@@ -84,7 +85,8 @@ impl Tracker {
             return Ok(None);
         };
         let token = self.token.clone();
-        let thread = std::thread::Builder::new().name(self.name.clone().into_owned());
+        // The system's names end at a NUL.
+        let thread = std::thread::Builder::new().name(self.name.replace('\0', "?"));
         let started = thread.spawn(move || {
             guard.open.runs_here();
             guard.run(|| work(token))
@@ -122,6 +124,11 @@ pub struct TrackedGuard {
 }
 
 impl TrackedGuard {
+    /// Gives it another name in reports, for what is known only after it was let in, such as the number of a process.
+    pub fn rename(&mut self, name: impl Into<Cow<'static, str>>) {
+        self.open.rename(name.into());
+    }
+
     fn run<R>(self, work: impl FnOnce() -> R) -> R {
         // The panic is passed on, so nobody goes on with what it broke.
         match catch_unwind(AssertUnwindSafe(work)) {

@@ -1,0 +1,3 @@
+//! What the benchmarks claim and a test can hold.
+
+mod allocations;
