@@ -21,6 +21,8 @@ enum Step {
     Drop(Index),
     Wait(Index, Phase),
     GiveUp(Index),
+    /// A future goes on with another waker.
+    Move(Index),
     Enter(Index),
     Leave(Index, bool),
     Pass(Index, bool),
@@ -41,6 +43,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => token().prop_map(Step::Drop),
         3 => (token(), phase).prop_map(|(token, phase)| Step::Wait(token, phase)),
         1 => token().prop_map(Step::GiveUp),
+        1 => token().prop_map(Step::Move),
         2 => token().prop_map(Step::Enter),
         2 => (token(), any::<bool>()).prop_map(|(unit, commits)| Step::Leave(unit, commits)),
         2 => (token(), any::<bool>()).prop_map(|(token, commits)| Step::Pass(token, commits)),
@@ -198,7 +201,19 @@ impl World {
             Step::GiveUp(index) => {
                 if !self.waiting.is_empty() {
                     let place = index.index(self.waiting.len());
-                    self.waiting.swap_remove(place);
+                    let Waiting { future, woken, .. } = self.waiting.swap_remove(place);
+                    drop(future);
+                    assert_eq!(Arc::strong_count(&woken), 1, "its waker is kept");
+                }
+            }
+            Step::Move(index) => {
+                if !self.waiting.is_empty() {
+                    let place = index.index(self.waiting.len());
+                    let waiting = &mut self.waiting[place];
+                    let before = std::mem::take(&mut waiting.woken);
+                    assert!(!waiting.poll());
+                    assert_eq!(Arc::strong_count(&before), 1, "the old waker is kept");
+                    assert_eq!(Arc::strong_count(&waiting.woken), 2);
                 }
             }
             Step::Enter(index) => {
