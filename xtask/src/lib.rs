@@ -1,6 +1,7 @@
 //! The project's own checks and generators, as functions, so that `cargo test` runs what `cargo
 //! xtask` runs.
 
+pub mod models;
 pub mod planted;
 pub mod reference;
 pub mod tidy;

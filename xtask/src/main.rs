@@ -14,6 +14,7 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   reference [--check]   write the pages of the reference, or say which of them are not as they must be
   torture [--short] [--kills N] [--seed S] [--binary PATH]
                         kill and resume the command over and over, cut its power, and count what was lost
+  models [NAME]         try the models of the shutdown room under every interleaving
   planted [NAME]        plant bugs in a copy of the sources, and see that the tests catch each of them";
 
 fn main() -> ExitCode {
@@ -24,6 +25,8 @@ fn main() -> ExitCode {
         ["reference"] => reference(),
         ["reference", "--check"] => check_reference(),
         ["torture", arguments @ ..] => torture(arguments),
+        ["models"] => models(""),
+        ["models", name] => models(name),
         ["planted"] => planted(""),
         ["planted", name] => planted(name),
         ["help" | "--help" | "-h"] => {
@@ -109,6 +112,24 @@ fn torture(arguments: &[&str]) -> ExitCode {
         }
         Err(error) => {
             eprintln!("torture: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn models(filter: &str) -> ExitCode {
+    match xtask::models::models(repository(), filter) {
+        Ok(verdict) if verdict.all_hold => {
+            println!("{} models hold", verdict.tried);
+            ExitCode::SUCCESS
+        }
+        Ok(verdict) => {
+            println!("{}", verdict.text);
+            eprintln!("models: {} tried, and not all hold", verdict.tried);
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            eprintln!("models: {error}");
             ExitCode::FAILURE
         }
     }

@@ -1,7 +1,8 @@
 //! Planted bugs: each is a small patch that makes the program break a promise, with the check that must notice.
 //!
-//! A patch begins with lines of text: what the bug is, and `Check:` with the name of a test of the command. It is applied to a copy
-//! of the sources below `target/planted`, which is built and tested there. A check that passes in spite of its bug is worth nothing.
+//! A patch begins with lines of text: what the bug is, and `Check:` with the name of a test. `storms::...` is of the command's one test
+//! binary, `shutdown::models::...` is a model, and any other `shutdown::...` stands in the library itself. The patch is applied to a copy of
+//! the sources below `target/planted`, which is built and tested there. A check that passes in spite of its bug is worth nothing.
 #![expect(
     clippy::disallowed_methods,
     reason = "a developer's tool copies sources"
@@ -14,6 +15,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use crate::models;
+
 /// A bug that can be planted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bug {
@@ -21,8 +24,31 @@ pub struct Bug {
     pub patch: PathBuf,
     /// What it makes wrong.
     pub what: String,
-    /// The test that must fail, of the command's one test binary.
+    /// The test that must fail, by its path in its test binary.
     pub check: String,
+}
+
+/// Where a check is run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Suite {
+    /// The command's one test binary.
+    Command,
+    /// The library's own tests; the shutdown room needs no feature.
+    Library,
+    /// The models of the shutdown room.
+    Models,
+}
+
+impl Suite {
+    fn of(check: &str) -> Self {
+        if check.starts_with(models::MODULE) {
+            Self::Models
+        } else if check.starts_with("shutdown::") {
+            Self::Library
+        } else {
+            Self::Command
+        }
+    }
 }
 
 impl Bug {
@@ -162,17 +188,23 @@ fn apply(tree: &Path, place: &Path, patch: &Path) -> io::Result<()> {
 }
 
 fn passes(tree: &Path, place: &Path, check: &str) -> io::Result<bool> {
+    let suite: &[&str] = match Suite::of(check) {
+        Suite::Command => &["--package", "safepoint-cli", "--test", "main"],
+        Suite::Library => &["--package", "safepoint", "--no-default-features", "--lib"],
+        Suite::Models => {
+            let name = check.trim_start_matches(models::MODULE);
+            let verdict = models::models_in(tree, &place.join("models"), name)?;
+            return match verdict.tried {
+                1 => Ok(verdict.all_hold),
+                tried => Err(io::Error::other(format!("{check} is {tried} models"))),
+            };
+        }
+    };
     let cargo = |rest: &[&str]| {
         let mut command = Command::new("cargo");
         command
-            .args([
-                "test",
-                "--quiet",
-                "--package",
-                "safepoint-cli",
-                "--test",
-                "main",
-            ])
+            .args(["test", "--quiet"])
+            .args(suite)
             .args(rest)
             .current_dir(tree)
             .env("CARGO_TARGET_DIR", place)
@@ -211,9 +243,19 @@ mod tests {
                 "{} does not apply any more",
                 bug.patch.display()
             );
-            let (module, test) = bug.check.split_once("::").expect("module::test");
-            let source = root().join(format!("crates/safepoint-cli/tests/{module}.rs"));
-            let source = fs::read_to_string(source).expect("a module of tests");
+            let (module, test) = bug.check.rsplit_once("::").expect("module::test");
+            let folder = root().join(match Suite::of(&bug.check) {
+                Suite::Command => "crates/safepoint-cli/tests",
+                Suite::Library | Suite::Models => "crates/safepoint/src",
+            });
+            // The last parts of a path may be modules within a file.
+            let parts: Vec<&str> = module.split("::").collect();
+            let files = (1..=parts.len())
+                .rev()
+                .map(|count| parts[..count].join("/"));
+            let mut sources =
+                files.filter_map(|file| fs::read_to_string(folder.join(file + ".rs")).ok());
+            let source = sources.next().expect("a module of tests");
             assert!(source.contains(&format!("fn {test}()")), "{}", bug.check);
         }
     }

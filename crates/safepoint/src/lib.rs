@@ -115,17 +115,28 @@
 #[cfg(not(target_os = "linux"))]
 compile_error!("safepoint needs Linux: it relies on pidfds, epoll and /proc");
 
+pub mod children;
 pub mod clock;
 #[cfg(feature = "job")]
 pub mod disk;
 mod error;
 #[cfg(feature = "job")]
 pub mod job;
+#[cfg(feature = "tokio")]
+pub mod on_tokio;
 #[cfg(feature = "job")]
 pub mod process;
 #[cfg(feature = "job")]
 pub mod queue;
 pub mod shutdown;
+#[cfg(feature = "systemd")]
+pub mod systemd;
 
 pub use error::{Error, ErrorKind, Result};
 pub use shutdown::Shutdown;
+
+/// The code of the README and of the book's page on embedding, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+#[doc = include_str!("../../../docs/src/guides/embedding.md")]
+mod book {}

@@ -1,3 +1,20 @@
-//! The library as a program uses it: real processes, real signals.
+//! The library as a program uses it: real processes, signals, sockets and runtimes, and nothing but what it exports.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "tests read the environment as a program does"
+)]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test may panic; clippy knows only the functions marked as tests"
+)]
+
+mod children;
+#[cfg(feature = "tokio")]
+mod on_tokio;
+mod phases;
 mod signals;
+mod stop_descriptor;
+mod support;
+#[cfg(feature = "systemd")]
+mod systemd;

@@ -23,6 +23,9 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("queue", &["error", "clock", "disk"]),
     ("process", &["error", "clock"]),
     // Floor 3.
+    ("children", &["error", "clock", "shutdown"]),
+    ("systemd", &["error", "clock", "shutdown"]),
+    ("on_tokio", &["error", "clock", "shutdown"]),
     (
         "steps",
         &[

@@ -4,7 +4,12 @@ use super::Finding;
 use super::tree::Tree;
 
 const README: &str = "README.md";
-const TESTS: &str = "crates/safepoint-cli/tests";
+/// Where the tests are that a promise may name as `file::test`.
+const TESTS: &[&str] = &[
+    "crates/safepoint-cli/tests",
+    "crates/safepoint/tests",
+    "crates/safepoint/src/shutdown",
+];
 
 pub(super) fn check(tree: &Tree) -> Vec<Finding> {
     let Some(readme) = tree.file(README) else {
@@ -16,21 +21,29 @@ pub(super) fn check(tree: &Tree) -> Vec<Finding> {
             continue;
         }
         for (file, test) in line.split('`').filter_map(|code| code.split_once("::")) {
-            let path = format!("{TESTS}/{file}.rs");
-            let exists = tree
-                .file(&path)
-                .is_some_and(|source| source.text.contains(&format!("#[test]\nfn {test}()")));
+            let mut sources = TESTS
+                .iter()
+                .filter_map(|folder| tree.file(&format!("{folder}/{file}.rs")));
+            let exists = sources.any(|source| has_test(&source.text, test));
             if !exists {
                 findings.push(Finding::new(
                     README,
                     number,
                     format!("the test `{file}::{test}` does not exist"),
-                    format!("the name of a test in `{path}` that holds the promise"),
+                    format!("the name of a test of `{file}.rs` that holds the promise"),
                 ));
             }
         }
     }
     findings
+}
+
+/// Whether `source` has the function `test`, marked as a test.
+fn has_test(source: &str, test: &str) -> bool {
+    let head = format!("fn {test}()");
+    let mut parts = source.split(&head);
+    let before = parts.next().unwrap_or_default();
+    parts.next().is_some() && before.trim_end().ends_with("#[test]")
 }
 
 #[cfg(test)]
@@ -42,6 +55,10 @@ mod tests {
         check(&Tree::of(&[
             (README, readme),
             ("crates/safepoint-cli/tests/storms.rs", tests),
+            (
+                "crates/safepoint/src/shutdown/unit.rs",
+                "mod tests {\n    #[test]\n    fn inside_a_module() {}\n}\n",
+            ),
         ]))
         .len()
     }
@@ -51,6 +68,7 @@ mod tests {
         assert_eq!(found("| kept | `storms::nothing_is_lost` |\n"), 0);
         assert_eq!(found("| kept | `storms::nothing_is_found` |\n"), 1);
         assert_eq!(found("| kept | `storms::a_helper`, `floods::x` |\n"), 2);
+        assert_eq!(found("| kept | `unit::inside_a_module` |\n"), 0);
         assert_eq!(found("Text about `std::fs` is no promise.\n"), 0);
     }
 }

@@ -67,6 +67,8 @@ const WORDS: &[Word] = &[
 const EXCEPTIONS: &[&str] = &[
     // RFC 4180 calls a row of a CSV file a record, and the item is made from it.
     "CsvRecord",
+    // tokio-util's type is called CancellationToken, and whoever looks for the way to one looks for that.
+    "cancellation_token",
 ];
 
 pub(super) fn check(tree: &Tree) -> Vec<Finding> {

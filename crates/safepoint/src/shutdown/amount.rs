@@ -142,7 +142,7 @@ impl fmt::Display for Amount {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(safepoint_loom)))]
 mod tests {
     use super::*;
     use crate::ErrorKind;

@@ -16,14 +16,23 @@
     expect(unsafe_code, reason = "membarrier(2) has no safe wrapper")
 )]
 
+use std::sync::atomic::Ordering;
+
 #[cfg(not(safepoint_loom))]
 pub(super) use real::{heavy, light, prepare};
 
 #[cfg(safepoint_loom)]
 pub(super) use modelled::{heavy, light, prepare};
 
+#[cfg(all(test, safepoint_loom))]
+pub(super) use modelled::weakened;
+
+/// What a full barrier is. Anything weaker orders a store before a later load for nobody; the models fail with it.
+const FULL: Ordering = Ordering::SeqCst;
+
 #[cfg(not(safepoint_loom))]
 mod real {
+    use super::FULL;
     use std::sync::atomic::{AtomicU8, Ordering, compiler_fence, fence};
 
     const UNKNOWN: u8 = 0;
@@ -53,15 +62,15 @@ mod real {
     #[inline]
     pub(in crate::shutdown) fn light() {
         if WAY.load(Ordering::Relaxed) == ASYMMETRIC {
-            compiler_fence(Ordering::SeqCst);
+            compiler_fence(FULL);
         } else {
-            fence(Ordering::SeqCst);
+            fence(FULL);
         }
     }
 
     /// The rare side: a full barrier here and on every processor that runs this process. About 1 µs on two processors.
     pub(in crate::shutdown) fn heavy() {
-        fence(Ordering::SeqCst);
+        fence(FULL);
         if WAY.load(Ordering::Relaxed) == ASYMMETRIC
             && !membarrier(libc::MEMBARRIER_CMD_PRIVATE_EXPEDITED)
         {
@@ -73,7 +82,7 @@ mod real {
                 std::thread::sleep(std::time::Duration::from_millis(1));
             }
         }
-        fence(Ordering::SeqCst);
+        fence(FULL);
     }
 
     fn membarrier(command: libc::c_int) -> bool {
@@ -84,17 +93,31 @@ mod real {
 
 #[cfg(safepoint_loom)]
 mod modelled {
+    use super::FULL;
     use crate::shutdown::sync::fence;
+    use std::cell::Cell;
     use std::sync::atomic::Ordering;
+
+    thread_local! {
+        /// The strength of the frequent side; loom's threads are all on this one.
+        static LIGHT: Cell<Ordering> = const { Cell::new(FULL) };
+    }
 
     pub(in crate::shutdown) fn prepare() {}
 
     pub(in crate::shutdown) fn light() {
-        fence(Ordering::SeqCst);
+        fence(LIGHT.get());
     }
 
     pub(in crate::shutdown) fn heavy() {
-        fence(Ordering::SeqCst);
+        fence(FULL);
+    }
+
+    /// Runs `models` with a frequent side that orders its store before nobody's load: the control, which must fail.
+    #[cfg(test)]
+    pub(in crate::shutdown) fn weakened(models: impl FnOnce()) {
+        LIGHT.set(Ordering::AcqRel);
+        models();
     }
 }
 

@@ -507,11 +507,6 @@ mod tests {
             "{held:?}"
         );
         assert_eq!((report.units.committed, report.units.refused), (1, 1));
-        assert!(
-            report
-                .to_string()
-                .contains("held up by: unit `record 17` (worker 3, open for")
-        );
     }
 
     #[test]

@@ -2,10 +2,10 @@
 
 use std::cmp::Reverse;
 use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
 use std::task::Waker;
 
 use super::open::HeldUp;
+use super::sync::{Mutex, lock};
 
 /// How many of those who left late are remembered: the last ones, which held the stop up longest.
 const REMEMBERED: usize = 1000;
@@ -26,7 +26,7 @@ impl Gate {
     /// Notes what was open when the stop came and has left now, and lets the end of the stop look again.
     pub(super) fn left(&self, held_up: Option<HeldUp>) {
         let waker = {
-            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut state = lock(&self.state);
             if let Some(held_up) = held_up {
                 if state.held_up.len() == REMEMBERED {
                     state.held_up.pop_front();
@@ -43,7 +43,7 @@ impl Gate {
     /// Registers who is to look again. Whoever registers looks once more afterwards: a departure before that woke nobody.
     pub(super) fn watch(&self, waker: &Waker) {
         let waker = waker.clone();
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = lock(&self.state);
         let old = state.waker.replace(waker);
         drop(state);
         drop(old);
@@ -51,7 +51,7 @@ impl Gate {
 
     /// What held the stop up, the longest first.
     pub(super) fn held_up(&self) -> Vec<HeldUp> {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = lock(&self.state);
         let mut held_up: Vec<HeldUp> = state.held_up.iter().cloned().collect();
         drop(state);
         held_up.sort_by_key(|held_up| Reverse(held_up.held));

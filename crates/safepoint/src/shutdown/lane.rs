@@ -179,7 +179,10 @@ impl Lane {
 
     pub(super) fn thread(&self) -> String {
         let owner = self.owner.lock().unwrap_or_else(PoisonError::into_inner);
-        owner.as_ref().map_or_else(String::new, super::thread::name)
+        let serial = self.serial.load(Ordering::Relaxed);
+        owner
+            .as_ref()
+            .map_or_else(String::new, |owner| super::thread::name(owner, serial))
     }
 }
 

@@ -71,6 +71,8 @@ impl Mailbox {
         ladder: Ladder,
         bell: Arc<Bell>,
     ) -> Self {
+        // The first reading looks the kernel's clock function up; that is not for a signal handler to do.
+        coarse();
         Self {
             root,
             stops,

@@ -33,6 +33,8 @@ mod keeper;
 mod ladder;
 mod lane;
 mod mailbox;
+#[cfg(all(test, safepoint_loom))]
+mod models;
 mod node;
 mod observers;
 mod open;
@@ -46,6 +48,8 @@ mod sleep;
 mod status;
 mod stopping;
 mod sync;
+#[cfg(all(test, not(safepoint_loom)))]
+mod tests;
 mod thread;
 mod time_limit;
 mod token;

@@ -170,8 +170,9 @@ impl Node {
     /// Records a request made here and gives the phase to [`tell`](Self::tell) of it.
     pub(super) fn record(&self, request: StopRequest) -> Reached {
         let now = self.tree.clock.now();
-        let number = self.tree.next_number();
         let mut links = self.links();
+        // Under the lock: so numbers grow within one list, and who looks at a line of nodes from below never finds a smaller one later.
+        let number = self.tree.next_number();
         let phase = self.phase().after(request.mode);
         links.requests.push((
             number,
@@ -272,7 +273,7 @@ impl Node {
     /// Raises the phase here and below, and wakes and tells everybody concerned. Returns when every child is told.
     pub(super) fn raise(self: &Arc<Self>, to: Phase, entered: Moment) {
         let mut pending = vec![Arc::clone(self)];
-        let mut told: Vec<Observer> = Vec::new();
+        let mut told: Vec<(Arc<Self>, Observer)> = Vec::new();
         while let Some(node) = pending.pop() {
             // Relaxed: the lock below orders it for whoever looks under the lock; everybody else only needs to see it soon.
             node.phase.fetch_max(to as u8, Ordering::Relaxed);
@@ -289,11 +290,9 @@ impl Node {
                         .iter()
                         .filter_map(|(_, child)| child.upgrade()),
                 );
+                let observers = links.observers.iter();
                 told.extend(
-                    links
-                        .observers
-                        .iter()
-                        .map(|(_, observer)| Arc::clone(observer)),
+                    observers.map(|(_, observer)| (Arc::clone(&node), Arc::clone(observer))),
                 );
             }
             if let Some(waiters) = node.waiters.get() {
@@ -303,8 +302,8 @@ impl Node {
         if self.is_root() {
             self.tree.propagated(to);
         }
-        for observer in told {
-            observer(self.phase());
+        for (node, observer) in told {
+            observer(node.phase());
         }
     }
 }

@@ -14,6 +14,8 @@ use super::{Builder, ShutdownToken, StopReport};
 /// A process may have several, each with a tree of tokens of its own; a signal reaches all that have it. [`Builder::build`] makes one without
 /// signals, for tests and for libraries.
 ///
+/// Dropped without [`finish`](Self::finish), it puts the signal handlers back and runs no hook; its tokens live on, but nobody keeps time for them.
+///
 /// After a fork without exec, the child's copy keeps its flag, so loops that check it still stop at the first signal; a second signal has its default
 /// action there. The child has no keeper thread: nobody is woken and no time is kept until it installs a shutdown of its own.
 ///

@@ -46,7 +46,7 @@ impl Phase {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(safepoint_loom)))]
 mod tests {
     use super::*;
     use proptest::prelude::*;

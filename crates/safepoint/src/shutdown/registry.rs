@@ -34,6 +34,7 @@ pub(super) struct Entry {
     /// On the coarse clock.
     pub(super) started: Duration,
     pub(super) thread: Thread,
+    pub(super) serial: u64,
 }
 
 impl Registry {
@@ -50,6 +51,19 @@ impl Registry {
             return None;
         }
         Some(entries.open.insert(entry))
+    }
+
+    pub(super) fn rename(&self, key: usize, name: Cow<'static, str>) {
+        if let Some(entry) = self.lock().open.get_mut(key) {
+            entry.name = name;
+        }
+    }
+
+    /// What is open under `key` goes on on `thread`.
+    pub(super) fn moved(&self, key: usize, thread: Thread, serial: u64) {
+        if let Some(entry) = self.lock().open.get_mut(key) {
+            (entry.thread, entry.serial) = (thread, serial);
+        }
     }
 
     pub(super) fn leave(&self, key: usize, committed: bool) -> Option<Entry> {

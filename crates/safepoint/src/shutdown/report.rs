@@ -17,6 +17,9 @@ pub const STOPPED: u8 = 75;
 /// How many of those that held a stop up are shown as text.
 const SHOWN: usize = 10;
 
+/// What held the stop up for less is left out of the text.
+const WORTH_SAYING: Duration = Duration::from_millis(10);
+
 /// How a hook ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HookOutcome {
@@ -224,8 +227,9 @@ impl fmt::Display for StopReport {
         for phase in self.phases.iter().filter(|phase| !phase.took.is_zero()) {
             write!(f, "\n  {}: {}", phase.phase.name(), seconds(phase.took))?;
         }
-        show(f, "held up by", &self.held_up)?;
-        show(f, "gave up", &self.given_up)?;
+        let long = self.held_up.iter().filter(|held| held.held >= WORTH_SAYING);
+        show(f, "held up by", long)?;
+        show(f, "gave up", self.given_up.iter())?;
         for hook in &self.hooks {
             let (order, name) = (hook.order.name(), Printable(&hook.name));
             write!(f, "\n  hook `{name}` ({order}): ")?;
@@ -277,8 +281,12 @@ impl fmt::Display for StopReport {
     }
 }
 
-fn show(f: &mut fmt::Formatter<'_>, title: &str, held_up: &[HeldUp]) -> fmt::Result {
-    for held in held_up.iter().take(SHOWN) {
+fn show<'a>(
+    f: &mut fmt::Formatter<'_>,
+    title: &str,
+    mut held_up: impl Iterator<Item = &'a HeldUp>,
+) -> fmt::Result {
+    for held in held_up.by_ref().take(SHOWN) {
         let after = held.held.as_secs_f64();
         write!(
             f,
@@ -286,8 +294,39 @@ fn show(f: &mut fmt::Formatter<'_>, title: &str, held_up: &[HeldUp]) -> fmt::Res
             held.open
         )?;
     }
-    if held_up.len() > SHOWN {
-        write!(f, "\n  {title}: {} more", held_up.len() - SHOWN)?;
+    match held_up.count() {
+        0 => Ok(()),
+        more => write!(f, "\n  {title}: {more} more"),
     }
-    Ok(())
+}
+
+#[cfg(all(test, not(safepoint_loom)))]
+mod tests {
+    use super::*;
+    use crate::shutdown::{Open, OpenKind, Shutdown};
+
+    #[test]
+    fn the_text_names_what_held_the_stop_up_for_long_and_steers_no_terminal() {
+        let mut report = Shutdown::builder().build().expect("built").finish();
+        let held = |number: u64| HeldUp {
+            open: Open {
+                name: format!("record {number}\u{1b}[2J"),
+                kind: OpenKind::Unit,
+                age: Duration::from_millis(3100),
+                thread: "worker 3".into(),
+            },
+            held: Duration::from_millis(number),
+        };
+        report.held_up = [9, 10].map(held).into();
+        report.given_up = (20..32).map(held).collect();
+        let text = report.to_string();
+        assert!(!text.contains("record 9\\"), "{text}");
+        assert!(
+            text.contains(
+                "\n  held up by: unit `record 10\\u{1b}[2J` (worker 3, open for 3.1 s), 0.01 s after the request"
+            ),
+            "{text}"
+        );
+        assert!(text.ends_with("\n  gave up: 2 more"), "{text}");
+    }
 }

@@ -27,10 +27,10 @@ fn assign(serial: &Cell<u64>) -> u64 {
     next
 }
 
-/// What to call a thread in a report.
-pub(super) fn name(thread: &Thread) -> String {
+/// What to call the thread with this number in a report.
+pub(super) fn name(thread: &Thread, serial: u64) -> String {
     match thread.name() {
         Some(name) => name.to_owned(),
-        None => format!("unnamed ({:?})", thread.id()),
+        None => format!("thread {serial}"),
     }
 }

@@ -41,10 +41,11 @@ impl ShutdownToken {
 ///     token.wait(); // the work
 ///     "index closed"
 /// })?;
+/// let thread = thread.expect("nobody has asked for a stop yet");
 /// shutdown.token().request(StopRequest::graceful(Source::Programmatic, "done"));
 /// let report = shutdown.finish(); // waits for the thread
 /// assert!(report.given_up.is_empty());
-/// assert_eq!(thread.join().expect("no panic"), Some("index closed"));
+/// assert_eq!(thread.join().expect("no panic"), "index closed");
 /// # Ok::<(), safepoint::Error>(())
 /// ```
 #[derive(Debug, Clone)]
@@ -70,7 +71,7 @@ impl Tracker {
         })
     }
 
-    /// Starts a thread of the tracker's name. It ends as `None`, without running `work`, if the stop came before it began.
+    /// Starts a thread of the tracker's name, which the stop waits for from now on. `None` once a stop was asked for.
     ///
     /// # Errors
     ///
@@ -78,16 +79,19 @@ impl Tracker {
     pub fn thread<R: Send + 'static>(
         &self,
         work: impl FnOnce(ShutdownToken) -> R + Send + 'static,
-    ) -> Result<JoinHandle<Option<R>>> {
+    ) -> Result<Option<JoinHandle<R>>> {
+        let Some(guard) = self.guard() else {
+            return Ok(None);
+        };
         let token = self.token.clone();
-        let work = self.closure(move || work(token));
         let thread = std::thread::Builder::new().name(self.name.clone().into_owned());
-        thread.spawn(work).map_err(|error| {
-            Error::new(
-                ErrorKind::Io,
-                format!("cannot start the thread `{}`", self.name),
-            )
-            .with_source(error)
+        let started = thread.spawn(move || {
+            guard.open.runs_here();
+            guard.run(|| work(token))
+        });
+        started.map(Some).map_err(|error| {
+            let what = format!("cannot start the thread `{}`", self.name);
+            Error::new(ErrorKind::Io, what).with_source(error)
         })
     }
 
@@ -118,6 +122,11 @@ pub struct TrackedGuard {
 }
 
 impl TrackedGuard {
+    /// Gives it another name in reports, for what is known only after it was let in, such as the number of a process.
+    pub fn rename(&mut self, name: impl Into<Cow<'static, str>>) {
+        self.open.rename(name.into());
+    }
+
     fn run<R>(self, work: impl FnOnce() -> R) -> R {
         // The panic is passed on, so nobody goes on with what it broke.
         match catch_unwind(AssertUnwindSafe(work)) {
@@ -261,15 +270,12 @@ mod tests {
             token.wait();
             7
         });
-        let thread = thread.expect("started");
-        // The thread may not have begun: it would be refused then, rightly.
-        while shutdown.token().status().open.is_empty() {
-            std::thread::yield_now();
-        }
+        let thread = thread.expect("started").expect("running");
         stop(&shutdown);
+        assert!(tracker.thread(|_| ()).is_ok_and(|thread| thread.is_none()));
         let report = shutdown.finish();
-        assert!(thread.is_finished() || thread.thread().name() == Some("indexer"));
-        assert_eq!(thread.join().expect("no panic"), Some(7));
+        assert_eq!(thread.thread().name(), Some("indexer"));
+        assert_eq!(thread.join().expect("no panic"), 7);
         assert_eq!(waiting(), None::<()>);
         assert_eq!(block_on(pending_future), None::<()>);
         assert!(report.is_clean(), "{report}");
@@ -307,16 +313,13 @@ mod tests {
     fn a_panic_is_a_stop_request_when_asked_for_and_goes_its_way() {
         let shutdown = shutdown();
         let token = shutdown.token();
-        let quiet = token
-            .tracker("quiet")
-            .thread(|_| panic!("unheard"))
-            .expect("started");
+        let quiet = token.tracker("quiet").thread(|_| panic!("unheard"));
+        let quiet = quiet.expect("started").expect("running");
         assert!(quiet.join().is_err());
         assert!(!token.is_stopping());
         let tracker = token.tracker("loader").stop_on_panic();
-        let loud = tracker
-            .thread(|_| panic!("out of cheese"))
-            .expect("started");
+        let loud = tracker.thread(|_| panic!("out of cheese"));
+        let loud = loud.expect("started").expect("running");
         token.wait();
         assert!(loud.join().is_err());
         let reason = token.reason().expect("stopping");

@@ -1,8 +1,8 @@
 //! What all tokens of one shutdown share: the clock, what is open, the hooks, and the thread that keeps time.
 
 use std::cmp::Reverse;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock, Weak};
 use std::task::Waker;
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use super::node::Node;
 use super::observers::Observers;
 use super::open::{HeldUp, Open, OpenKind};
 use super::registry::{Entry, Registry};
+use super::sync::{AtomicU64, Mutex, lock};
 use super::{Phase, barrier, thread};
 use crate::clock::{Clock, coarse};
 
@@ -161,7 +162,7 @@ impl Tree {
     }
 
     pub(super) fn failed(&self, unit: &str, message: String) {
-        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut failures = lock(&self.failures);
         if failures.len() < FAILURES {
             failures.push(RollbackFailure {
                 unit: unit.to_owned(),
@@ -171,17 +172,14 @@ impl Tree {
     }
 
     pub(super) fn failures(&self) -> Vec<RollbackFailure> {
-        let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let failures = lock(&self.failures);
         failures.clone()
     }
 
     /// Every token has been told of the root's `phase`.
     pub(super) fn propagated(&self, phase: Phase) {
         let waker = {
-            let mut state = self
-                .propagation
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
+            let mut state = lock(&self.propagation);
             state.phase = state.phase.max(phase);
             state.waker.take()
         };
@@ -193,10 +191,7 @@ impl Tree {
     /// Whether every token has been told of the root's `phase`; if not, `waker` is woken at the next step.
     pub(super) fn is_propagated(&self, phase: Phase, waker: &Waker) -> bool {
         let waker = waker.clone();
-        let mut state = self
-            .propagation
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut state = lock(&self.propagation);
         if state.phase >= phase {
             return true;
         }
@@ -237,7 +232,7 @@ pub(super) fn of_entry(entry: &Entry) -> Open {
         name: entry.name.clone().into_owned(),
         kind: entry.kind,
         age: age(Some(entry.started)),
-        thread: thread::name(&entry.thread),
+        thread: thread::name(&entry.thread, entry.serial),
     }
 }
 

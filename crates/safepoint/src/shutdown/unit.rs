@@ -200,6 +200,7 @@ impl OpenEntry {
             kind,
             started: coarse(),
             thread: std::thread::current(),
+            serial: super::thread::serial(),
         };
         let key = node.tree.registry.enter(entry, node.cell())?;
         Some(Self {
@@ -214,6 +215,17 @@ impl OpenEntry {
 impl OpenEntry {
     pub(super) fn name(&self) -> &str {
         &self.name
+    }
+
+    pub(super) fn rename(&mut self, name: Cow<'static, str>) {
+        self.name.clone_from(&name);
+        self.node.tree.registry.rename(self.key, name);
+    }
+
+    /// Notes that the work goes on on the calling thread.
+    pub(super) fn runs_here(&self) {
+        let (thread, serial) = (std::thread::current(), super::thread::serial());
+        self.node.tree.registry.moved(self.key, thread, serial);
     }
 }
 

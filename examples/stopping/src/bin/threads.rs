@@ -32,7 +32,7 @@ fn main() -> safepoint::Result<ExitCode> {
     for producer in 0..2u64 {
         let intake = intake.clone();
         let tracker = token.tracker(format!("producer {producer}"));
-        threads.push(tracker.thread(move |_| {
+        threads.extend(tracker.thread(move |_| {
             let mut accepted = 0;
             loop {
                 // Refused once a stop was asked for: the order is handed back.
@@ -56,8 +56,8 @@ fn main() -> safepoint::Result<ExitCode> {
     let mut accepted = 0;
     let mut left_over = drained.left_over;
     for thread in threads {
-        // Nothing from a producer that had not begun when the stop came.
-        if let Ok(Some((pushed, handed_back))) = thread.join() {
+        // A producer that panicked would have taken its last order with it.
+        if let Ok((pushed, handed_back)) = thread.join() {
             accepted += pushed;
             left_over.push(handed_back);
         }

@@ -1,0 +1,3 @@
+//! What the room does as a whole, tried from within.
+
+mod interleavings;
