@@ -51,9 +51,11 @@ pub fn models_in(tree: &Path, place: &Path, filter: &str) -> io::Result<Verdict>
         return Err(io::Error::other(format!("it does not build:\n{messages}")));
     }
     let filter = format!("{MODULE}{filter}");
-    let tested = cargo(tree, place, &["--", &filter])?;
-    let text = String::from_utf8_lossy(&tested.stdout).into_owned();
-    let tried = tried(&text);
+    // Not captured: a model that fails while it is cleaned up after aborts the process, and what was captured would be lost.
+    let tested = cargo(tree, place, &["--", "--nocapture", &filter])?;
+    let said = String::from_utf8_lossy(&tested.stdout);
+    let tried = tried(&said);
+    let text = format!("{}{said}", String::from_utf8_lossy(&tested.stderr));
     Ok(Verdict {
         tried,
         all_hold: tested.status.success() && tried > 0,

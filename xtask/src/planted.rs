@@ -97,7 +97,7 @@ pub struct Verdict {
     pub all_caught: bool,
 }
 
-/// Plants each bug whose file name contains `filter`. `say` is told how far it has come.
+/// Plants each bug whose file name or check contains `filter`. `say` is told how far it has come.
 ///
 /// # Errors
 ///
@@ -106,7 +106,10 @@ pub fn planted(root: &Path, filter: &str, say: &mut dyn FnMut(&str)) -> io::Resu
     let place = root.join("target/planted");
     let tree = place.join("tree");
     let mut bugs = bugs(root)?;
-    bugs.retain(|bug| bug.patch.to_string_lossy().contains(filter));
+    bugs.retain(|bug| {
+        let name = bug.patch.file_stem().unwrap_or_default();
+        name.to_string_lossy().contains(filter) || bug.check.contains(filter)
+    });
     let sources = Sources::read(root)?;
     sources.write_to(&tree)?;
     for check in bugs.iter().map(|bug| &bug.check).collect::<BTreeSet<_>>() {
@@ -194,8 +197,9 @@ fn passes(tree: &Path, place: &Path, check: &str) -> io::Result<bool> {
         Suite::Models => {
             let name = check.trim_start_matches(models::MODULE);
             let verdict = models::models_in(tree, &place.join("models"), name)?;
+            // None when the process was aborted, by a panic during another.
             return match verdict.tried {
-                1 => Ok(verdict.all_hold),
+                0 | 1 => Ok(verdict.all_hold),
                 tried => Err(io::Error::other(format!("{check} is {tried} models"))),
             };
         }

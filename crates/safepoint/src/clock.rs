@@ -132,6 +132,12 @@ impl Clock {
         }
     }
 
+    /// Whether the clock stands still now.
+    pub fn is_paused(&self) -> bool {
+        let pauses = self.pauses.lock().unwrap_or_else(PoisonError::into_inner);
+        pauses.since.is_some()
+    }
+
     /// Lets the clock go on where it was paused, and returns for how long it stood.
     pub fn resume(&self) -> Duration {
         let mut pauses = self.pauses.lock().unwrap_or_else(PoisonError::into_inner);

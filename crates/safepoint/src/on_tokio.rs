@@ -83,11 +83,12 @@ pub fn spawn_blocking<R: Send + 'static>(
 pub fn cancellation_token(token: &ShutdownToken, phase: Phase) -> CancellationToken {
     let theirs = CancellationToken::new();
     let told = theirs.clone();
-    token.observe(move |reached| {
+    let tell = move |reached| {
         if reached >= phase {
             told.cancel();
         }
-    });
+    };
+    token.follow(tell).for_good();
     // The phase may have been reached before anybody observed it.
     if token.phase() >= phase {
         theirs.cancel();

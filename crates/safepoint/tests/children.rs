@@ -1,5 +1,6 @@
 //! Children of the program, and the program as a child: real processes that are asked, told and killed.
 
+use std::io::Write;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -11,9 +12,9 @@ use safepoint::children::{Child, Children, Parent, STOP_FD_VARIABLE};
 use safepoint::shutdown::{Order, Shutdown};
 use safepoint::{ErrorKind, Result};
 
-use crate::support::{Lines, graceful, immediate, is_role, patient, role, say};
+use crate::support::{Lines, PATIENCE, graceful, immediate, is_role, patient, role, say};
 
-/// Says what it sees of its stop descriptor and of SIGTERM, until the hang-up.
+/// Says what it sees of its stop descriptor and of SIGTERM, until the hang-up; and on a line of input, that it is there.
 const LOOKS: &str = r#"
 import os, select, signal, sys
 fd, name = int(os.environ["SAFEPOINT_STOP_FD"]), " ".join(sys.argv[1:])
@@ -24,9 +25,11 @@ poll.register(fd, select.POLLIN)
 say("ready" if not poll.poll(0) else "early")
 if poll.poll(100000)[0][1] == select.POLLIN:
     say("asked")
+    if os.read(0, 1): say("here")
     poll.modify(fd, 0)
     poll.poll(100000)
 say("hang-up")
+os._exit(0)  # not by a SIGTERM that comes while Python ends
 "#;
 
 fn looks() -> Command {
@@ -57,16 +60,18 @@ fn pid(child: &Child) -> Pid {
 fn a_stop_reaches_a_child_by_the_descriptor_alone() -> Result<()> {
     let shutdown = patient();
     let children = Children::new(&shutdown.token())?.descriptor_only();
-    let (mut child, lines) = start(&children, looks())?;
-    lines.expect(&["ready"]);
+    let mut command = looks();
+    let mut child = children.spawn(command.stdin(Stdio::piped()).stdout(Stdio::piped()))?;
+    let lines = Lines::of(child.stdout.take());
+    assert_eq!(lines.next(), "ready");
     shutdown.token().request(graceful());
-    lines.expect(&["asked"]);
-    assert_eq!(child.try_wait()?, None);
+    assert_eq!(lines.next(), "asked");
+    let mut input = child.stdin.take().expect("a pipe");
+    input.write_all(b"x").expect("it reads");
+    // It has come so far without a SIGTERM.
+    assert_eq!(lines.next(), "here");
     shutdown.token().request(immediate());
-    // Had there been a SIGTERM before, it would have been said before.
-    let mut rest = lines.rest();
-    rest.sort_unstable();
-    assert_eq!(rest, ["TERM", "hang-up"]);
+    lines.expect(&["hang-up"]);
     assert!(child.wait()?.success());
     Ok(())
 }
@@ -129,6 +134,20 @@ fn one_child_can_be_stopped_alone() -> Result<()> {
     shutdown.token().request(immediate());
     // The first thing it heard of.
     second.expect(&["hang-up"]);
+    Ok(())
+}
+
+#[test]
+fn a_signal_reaches_the_whole_group() -> Result<()> {
+    let shutdown = patient();
+    let grandchild = "trap 'echo told; exit' TERM; echo ready; sleep 1000 & wait";
+    // The first `wait` ends with the signal.
+    let script = format!("trap : TERM; ({grandchild}) & wait; wait; exit 4");
+    let (mut child, lines) = start(&Children::new(&shutdown.token())?, sh(&script))?;
+    lines.expect(&["ready"]);
+    shutdown.token().request(graceful());
+    assert_eq!(lines.rest(), ["told"]);
+    assert_eq!(child.wait()?.code(), Some(4));
     Ok(())
 }
 
@@ -260,6 +279,22 @@ fn a_child_that_outlasts_the_grace_period_is_named_and_gone_when_finish_returns(
     assert_eq!(given_up, [child.name()], "{report}");
     let status = child.try_wait()?.expect("it has ended");
     assert_eq!(status.signal(), Some(libc::SIGKILL));
+    Ok(())
+}
+
+#[test]
+fn finish_lets_a_child_that_was_given_up_come_to_its_end() -> Result<()> {
+    let shutdown = patient();
+    let children = Children::new(&shutdown.token())?.kill_after(PATIENCE);
+    // Longer than the wait for what is open takes, once the phase is Terminating.
+    let script = "trap 'sleep 0.3; exit 9' TERM; echo ready; sleep 1000 & wait";
+    let (child, lines) = start(&children, sh(script))?;
+    lines.expect(&["ready"]);
+    shutdown.token().request(immediate());
+    let report = shutdown.finish();
+    assert_eq!(report.given_up.len(), 1, "{report}");
+    let status = child.try_wait()?.expect("it has ended");
+    assert_eq!(status.code(), Some(9));
     Ok(())
 }
 
@@ -467,4 +502,36 @@ fn a_rust_child_makes_its_parents_stop_its_own() -> Result<()> {
         assert!(child.wait()?.success());
     }
     Ok(())
+}
+
+const NO_READER: &str = "children::a_program_that_sigpipe_would_end";
+
+/// In its role: asks a child that has closed its stop descriptor, where a write to it would end the program by SIGPIPE, as in C.
+#[test]
+#[expect(unsafe_code, reason = "a signal's default action")]
+fn a_program_that_sigpipe_would_end() -> Result<()> {
+    use nix::sys::signal::{SigHandler, Signal, signal};
+    if !is_role(NO_READER) {
+        return Ok(());
+    }
+    // SAFETY: the default action runs no code of ours.
+    unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) }.expect("a default action");
+    let shutdown = patient();
+    let children = Children::new(&shutdown.token())?;
+    let mut command = Command::new("bash");
+    command.args([
+        "-c",
+        "exec {SAFEPOINT_STOP_FD}<&-; echo ready; exec sleep 1000",
+    ]);
+    let (_child, lines) = start(&children, command)?;
+    lines.expect(&["ready"]);
+    shutdown.token().request(graceful());
+    assert!(shutdown.finish().given_up.is_empty());
+    Ok(())
+}
+
+#[test]
+fn a_child_that_closes_its_descriptor_does_no_harm() {
+    let status = role(NO_READER).stdout(Stdio::null()).status();
+    assert!(status.expect("this binary").success());
 }

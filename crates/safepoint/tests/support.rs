@@ -52,6 +52,11 @@ impl Lines {
         Self(receiver)
     }
 
+    /// Waits for the next line.
+    pub(crate) fn next(&self) -> String {
+        self.0.recv_timeout(PATIENCE).expect("a line")
+    }
+
     /// Waits for these lines, in any order, and steps over others.
     pub(crate) fn expect(&self, lines: &[&str]) {
         let mut missing = lines.to_vec();

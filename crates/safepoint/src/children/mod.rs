@@ -26,6 +26,7 @@
 //! - After a `kill -9` of the parent, and after the third stop signal, a child that looks at no stop descriptor lives on.
 //!   `PR_SET_PDEATHSIG` is not used: it follows the thread that started the child, not the process, it does not reach grandchildren, and an exec of
 //!   a set-user-ID program clears it. [`Children::kill_all`] is for [`Builder::last_act`](crate::shutdown::Builder::last_act).
+//! - Each child costs two descriptors here, so the limit of open files is the limit of children.
 //! - A process that leaves its group (setsid) gets no signals of ours. It keeps the stop descriptor, unless it closes it.
 //! - A fork without exec, elsewhere in the program, copies the write ends: the hang-up then waits for that process too.
 //! - If something else in the program waits for all children (`waitpid(-1)`), how a child ended is lost; [`Child::wait`] says so.

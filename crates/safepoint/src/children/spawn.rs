@@ -140,7 +140,7 @@ impl Children {
             .map_err(io::Error::from)
             .and_then(|pidfd| {
                 let bell = Arc::clone(&self.watcher.bell);
-                token.observe(move |_| bell.ring());
+                token.follow(move |_| bell.ring()).for_good();
                 let entry = Entry::new(
                     name.clone(),
                     token.clone(),

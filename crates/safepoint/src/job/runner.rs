@@ -357,7 +357,7 @@ fn work(
         wake,
     )?;
     let wake = handle.wake.clone();
-    token.observe(move |_| wake.call());
+    token.follow(move |_| wake.call()).for_good();
     let wake = handle.wake.clone();
     let reader = start_reader(
         Arc::clone(feed),

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::handlers::{self, Installed};
@@ -35,7 +35,7 @@ pub struct Builder {
     ladder: Vec<Rung>,
     watched: Vec<(i32, SignalCallback)>,
     infos: Vec<(i32, StatusCallback)>,
-    last_act: Box<dyn Fn() + Send>,
+    last_act: Box<dyn FnOnce() + Send>,
     hooks: Vec<Hook>,
     before: Vec<Before>,
     after: Vec<After>,
@@ -105,20 +105,21 @@ impl Builder {
         self
     }
 
-    /// Calls `callback` on the keeper thread each time `signal` arrives (SIGTSTP, SIGCONT). While it runs, no other signal is looked after.
+    /// Calls `callback` on a thread of the shutdown's when `signal` arrives (SIGTSTP, SIGCONT); several that come at once count once. While it runs, other
+    /// callbacks and observers wait, but stop signals do not.
     pub fn on_signal(mut self, signal: i32, callback: impl Fn(i32) + Send + 'static) -> Self {
         self.watched.push((signal, Box::new(callback)));
         self
     }
 
-    /// Calls `show` on the keeper thread with how it stands, each time `signal` arrives: SIGUSR1 by custom.
+    /// Calls `show` with how it stands when `signal` arrives, SIGUSR1 by custom; as [`on_signal`](Self::on_signal) does.
     pub fn info_signal(mut self, signal: i32, show: impl Fn(&Status) + Send + 'static) -> Self {
         self.infos.push((signal, Box::new(show)));
         self
     }
 
     /// What must still be done, at once and without waiting, before the last rung ends the process.
-    pub fn last_act(mut self, act: impl Fn() + Send + 'static) -> Self {
+    pub fn last_act(mut self, act: impl FnOnce() + Send + 'static) -> Self {
         self.last_act = Box::new(act);
         self
     }
@@ -169,8 +170,9 @@ impl Builder {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Invalid`] when the ladder is empty or leads down, or a signal is both a stop signal and a watched one;
-    /// [`ErrorKind::Io`] when the system refuses a handler (SIGKILL and SIGSTOP have none), a descriptor or a thread.
+    /// [`ErrorKind::Invalid`] when the ladder is empty or leads down, a signal is both a stop signal and a watched one, or is one that nobody can handle so
+    /// (SIGKILL, SIGSTOP, and those of a fault in the program: SIGSEGV, SIGBUS, SIGILL, SIGFPE); [`ErrorKind::Io`] when the system refuses a handler, a descriptor
+    /// or a thread.
     pub fn install(self) -> Result<Shutdown> {
         self.start(true)
     }
@@ -214,22 +216,24 @@ impl Builder {
         let mut duty = None;
         let mut installed = None;
         if with_signals {
-            let signals: Vec<i32> = self.stops.iter().map(|(signal, _)| *signal).collect();
-            let signals = signals
-                .into_iter()
-                .chain(watched.iter().map(|(signal, _)| *signal));
-            let signals: Vec<i32> = signals.collect();
-            let mailbox = Arc::new(Mailbox::new(root, self.stops, ladder, Arc::clone(&bell)));
+            let watching: Vec<i32> = watched.iter().map(|(signal, _)| *signal).collect();
+            let mut signals: Vec<i32> = self.stops.iter().map(|(signal, _)| *signal).collect();
+            signals.extend(&watching);
+            let mailbox = Mailbox::new(root, self.stops, watching, ladder, Arc::clone(&bell));
+            let mailbox = Arc::new(mailbox);
             tree.set_mailbox(&mailbox);
             handlers::unignore_sigchld()
                 .map_err(|error| refuse("the handling of SIGCHLD", error))?;
             let handlers = Installed::install(&mailbox, &signals)
                 .map_err(|error| refuse("a signal handler", error))?;
             installed = Some(handlers);
+            let watched = watched.into_iter();
             duty = Some(Duty {
                 mailbox,
-                watched,
-                last_act: self.last_act,
+                watched: watched
+                    .map(|(signal, callback)| (signal, Arc::new(Mutex::new(callback))))
+                    .collect(),
+                last_act: Mutex::new(Some(self.last_act)),
             });
         }
         let keeper = Keeper::start(bell, self.clock, duty)
@@ -239,10 +243,16 @@ impl Builder {
             token,
             installed,
             ready_delay: self.ready_delay,
+            pid: std::process::id(),
         })
     }
 
     fn check(&self) -> Result<Ladder> {
+        let all = self.stops.iter().map(|(signal, _)| *signal);
+        let all = all.chain(self.watched.iter().map(|(signal, _)| *signal));
+        for signal in all.chain(self.infos.iter().map(|(signal, _)| *signal)) {
+            check_signal(signal)?;
+        }
         let watched = self.watched.iter().map(|(signal, _)| signal);
         let mut watched = watched.chain(self.infos.iter().map(|(signal, _)| signal));
         if let Some(signal) =
@@ -258,6 +268,23 @@ impl Builder {
                 .with_hint("give at least one rung, each at least as high as the one before")
         })
     }
+}
+
+fn check_signal(signal: i32) -> Result<()> {
+    let why = match signal {
+        libc::SIGKILL | libc::SIGSTOP => "no program can handle it",
+        libc::SIGSEGV | libc::SIGBUS | libc::SIGILL | libc::SIGFPE => {
+            "it says that the program has a fault, and comes again until it ends"
+        }
+        1..=64 => return Ok(()),
+        _ => "there is no such signal",
+    };
+    let name = signal_hook::low_level::signal_name(signal);
+    let name = name.map_or_else(|| signal.to_string(), str::to_owned);
+    Err(
+        Error::invalid(format!("the signal `{name}` cannot be listened to: {why}"))
+            .with_hint("choose another one, such as SIGUSR1 or SIGUSR2"),
+    )
 }
 
 impl fmt::Debug for Builder {

@@ -48,7 +48,7 @@ impl Finish {
             node,
             ready_delay,
             place,
-            thread: HookThread::default(),
+            thread: HookThread::new(),
             hooks: Vec::new(),
         }
     }
@@ -77,7 +77,6 @@ impl Finish {
                 self.call(hook, over, others).await;
             }
         }
-        tree.hooks.close();
         self.node.advance_to(Phase::Stopped);
         StopReport::new(&self.node, self.hooks, given_up)
     }
@@ -154,8 +153,10 @@ impl Finish {
         })
         .await;
         drop(hung);
+        // With one that hangs in place goes the caller's future, and its destructors may panic.
+        let dropped = caught::catch(move || drop(running)).err();
         let outcome = match caught {
-            Some(Caught::Done) => HookOutcome::Done,
+            Some(Caught::Done) => dropped.map_or(HookOutcome::Done, HookOutcome::Panicked),
             Some(Caught::Failed(message)) => HookOutcome::Failed(message),
             Some(Caught::Panicked(message)) => HookOutcome::Panicked(message),
             None => {

@@ -20,7 +20,7 @@
 use std::io;
 use std::mem::{self, MaybeUninit};
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::mailbox::{Mailbox, SIGNALS, Verdict};
@@ -33,19 +33,28 @@ static MAILBOXES: [AtomicPtr<Mailbox>; POOL] = [const { AtomicPtr::new(ptr::null
 /// Handlers that may be looking at a mailbox right now.
 static UNDER_WAY: AtomicUsize = AtomicUsize::new(0);
 
-/// The function that was there before ours, 0 for none, and whether it takes three arguments.
-static EARLIER: [AtomicUsize; SIGNALS] = [const { AtomicUsize::new(0) }; SIGNALS];
-static EARLIER_TAKES_THREE: [AtomicBool; SIGNALS] = [const { AtomicBool::new(false) }; SIGNALS];
+/// The handler that was there before ours, if it was a function.
+static EARLIER: [AtomicPtr<Earlier>; SIGNALS] =
+    [const { AtomicPtr::new(ptr::null_mut()) }; SIGNALS];
+
+/// A handler of somebody else's. Never freed, for a handler of ours may be on its way to it; there is one for each time that a signal with such a handler is taken.
+struct Earlier {
+    address: usize,
+    takes_three: bool,
+}
 
 static REGISTER: Mutex<Register> = Mutex::new(Register {
     signals: [const { None }; SIGNALS],
     replaced: [false; SIGNALS],
+    pid: 0,
 });
 
 struct Register {
     signals: [Option<Taken>; SIGNALS],
     /// Another library took the signal while it was ours, and may call our handler from its own.
     replaced: [bool; SIGNALS],
+    /// The process that the users are counted in: a fork begins anew.
+    pid: u32,
 }
 
 /// A signal that is ours.
@@ -94,12 +103,14 @@ impl Installed {
                 "{POOL} shutdowns have handlers in this process already"
             )));
         };
+        forget_the_parents();
         let mut installed = Self {
             mailbox: Arc::clone(mailbox),
             place,
             signals: Vec::new(),
         };
         let mut register = register();
+        register.come_here();
         for &signal in signals {
             if installed.signals.contains(&signal)
                 || (signal == libc::SIGHUP && current(signal)?.sa_sigaction == libc::SIG_IGN)
@@ -120,6 +131,10 @@ impl Installed {
 
     fn put_back(&mut self) -> Handlers {
         let mut register = register();
+        if register.pid != self.mailbox.pid() {
+            // A fork's copy of its parent's, after the fork has installed one of its own.
+            return Handlers::None;
+        }
         let mut replaced = Vec::new();
         for signal in self.signals.drain(..) {
             if !register.give_back(signal) {
@@ -137,12 +152,14 @@ impl Installed {
 impl Drop for Installed {
     fn drop(&mut self) {
         self.put_back();
-        // SeqCst, here and in the handler: either a handler sees the empty place, or it is seen here under way.
-        let pointer = MAILBOXES[self.place].swap(ptr::null_mut(), Ordering::SeqCst);
         if std::process::id() != self.mailbox.pid() {
-            // In a fork, a handler that was under way on another thread stays so for ever: the copy is left to the end of the process.
+            // In a fork the place may be another's by now, and a handler that was under way on another thread stays so for ever: the copy is left to the end of
+            // the process.
+            forget_the_parents();
             return;
         }
+        // SeqCst, here and in the handler: either a handler sees the empty place, or it is seen here under way.
+        let pointer = MAILBOXES[self.place].swap(ptr::null_mut(), Ordering::SeqCst);
         while UNDER_WAY.load(Ordering::SeqCst) != 0 {
             // A handler takes about a microsecond.
             std::thread::yield_now();
@@ -153,11 +170,46 @@ impl Drop for Installed {
     }
 }
 
+/// Takes the mailboxes of the parent out of the pool of a fork: nobody there looks into them, and they have the default action done.
+fn forget_the_parents() {
+    let pid = std::process::id();
+    let mut is_fork = false;
+    for place in &MAILBOXES {
+        let mailbox = place.load(Ordering::SeqCst);
+        // SAFETY: a pointer in the pool is of a live mailbox (invariant 2); one of the parent's is never freed here.
+        if unsafe { mailbox.as_ref() }.is_some_and(|mailbox| mailbox.pid() != pid) {
+            is_fork = true;
+            // Lost if its place was given to another meanwhile, which is then not the parent's.
+            let _ = place.compare_exchange(
+                mailbox,
+                ptr::null_mut(),
+                Ordering::SeqCst,
+                Ordering::Relaxed,
+            );
+        }
+    }
+    if is_fork {
+        // Handlers that were under way on the parent's other threads stay so in the copy.
+        UNDER_WAY.store(0, Ordering::SeqCst);
+    }
+}
+
 fn register() -> MutexGuard<'static, Register> {
     REGISTER.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Register {
+    /// Forgets the users that only the parent has.
+    fn come_here(&mut self) {
+        let pid = std::process::id();
+        if self.pid != pid {
+            self.pid = pid;
+            for taken in self.signals.iter_mut().flatten() {
+                taken.users = 0;
+            }
+        }
+    }
+
     fn take(&mut self, signal: i32) -> io::Result<()> {
         let slot = slot(signal)?;
         if let Some(taken) = &mut self.signals[slot] {
@@ -169,12 +221,14 @@ impl Register {
         // A handler that replaced ours once may call ours: calling it in turn would never end.
         let is_callable = ![libc::SIG_DFL, libc::SIG_IGN, ours].contains(&before.sa_sigaction)
             && !self.replaced[slot];
-        EARLIER_TAKES_THREE[slot].store(before.sa_flags & libc::SA_SIGINFO != 0, Ordering::Relaxed);
-        // Release: pairs with the acquire in the handler, for the line above.
-        EARLIER[slot].store(
-            if is_callable { before.sa_sigaction } else { 0 },
-            Ordering::Release,
-        );
+        let earlier = is_callable.then(|| {
+            Box::into_raw(Box::new(Earlier {
+                address: before.sa_sigaction,
+                takes_three: before.sa_flags & libc::SA_SIGINFO != 0,
+            }))
+        });
+        // Release: pairs with the acquire in the handler, for what is pointed to.
+        EARLIER[slot].store(earlier.unwrap_or(ptr::null_mut()), Ordering::Release);
         // SAFETY: zeroed memory is a valid `sigaction`.
         let mut action: libc::sigaction = unsafe { mem::zeroed() };
         action.sa_sigaction = ours;
@@ -192,14 +246,14 @@ impl Register {
             return true;
         };
         let is_ours = current(signal).is_ok_and(|action| action.sa_sigaction == handler());
-        taken.users -= 1;
+        taken.users = taken.users.saturating_sub(1);
         if taken.users == 0 {
             let before = taken.before;
             self.signals[slot] = None;
             if is_ours {
                 // It was accepted before; there is nothing else to do about a refusal.
                 let _ = set(signal, &before);
-                EARLIER[slot].store(0, Ordering::Release);
+                EARLIER[slot].store(ptr::null_mut(), Ordering::Release);
             } else {
                 // The earlier handler is still called: the other library's may call ours.
                 self.replaced[slot] = true;
@@ -218,47 +272,70 @@ extern "C" fn handle(signal: libc::c_int, info: *mut libc::siginfo_t, context: *
     // SAFETY: the address of this thread's errno is always valid.
     let errno = unsafe { *libc::__errno_location() };
     UNDER_WAY.fetch_add(1, Ordering::SeqCst);
-    let mut verdict = Verdict::Delivered;
+    let mut verdict = Verdict::Nobody;
     for place in &MAILBOXES {
         let mailbox = place.load(Ordering::SeqCst);
         // SAFETY: a pointer in the pool is of a live mailbox (invariant 2): it is dropped only after it was taken out and `UNDER_WAY` was 0.
-        if let Some(mailbox) = unsafe { mailbox.as_ref() }
-            && mailbox.deliver(signal) == Verdict::Default
-        {
-            verdict = Verdict::Default;
+        if let Some(mailbox) = unsafe { mailbox.as_ref() } {
+            verdict = verdict.max(mailbox.deliver(signal));
         }
     }
     UNDER_WAY.fetch_sub(1, Ordering::SeqCst);
     if verdict == Verdict::Default {
-        // Async-signal-safe by its documentation.
-        let _ = signal_hook::low_level::emulate_default_handler(signal);
+        die_by(signal);
     }
-    call_earlier(signal, info, context);
+    let was_called = call_earlier(signal, info, context);
+    if verdict == Verdict::Nobody && !was_called && is_left_behind(signal) {
+        die_by(signal);
+    }
     // SAFETY: as above.
     unsafe { *libc::__errno_location() = errno };
 }
 
-fn call_earlier(signal: i32, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
-    let Ok(slot) = usize::try_from(signal) else {
-        return;
-    };
+/// Whether our handler is in force for `signal` though no shutdown has it: another library took the signal while it was ours, and gave it back to us after we
+/// had gone. What the process would do without either of us is the default action.
+fn is_left_behind(signal: i32) -> bool {
+    // sigaction(2) is async-signal-safe.
+    current(signal).is_ok_and(|action| action.sa_sigaction == handler())
+}
+
+fn call_earlier(signal: i32, info: *mut libc::siginfo_t, context: *mut libc::c_void) -> bool {
+    let slot = usize::try_from(signal).unwrap_or(SIGNALS);
     let Some(earlier) = EARLIER.get(slot) else {
-        return;
+        return false;
     };
-    // Acquire: pairs with the release in `take`.
-    let earlier = earlier.load(Ordering::Acquire);
-    if earlier == 0 {
-        return;
-    }
-    if EARLIER_TAKES_THREE[slot].load(Ordering::Relaxed) {
+    // SAFETY: null, or a record that is never freed. Acquire: pairs with the release in `take`.
+    let Some(earlier) = (unsafe { earlier.load(Ordering::Acquire).as_ref() }) else {
+        return false;
+    };
+    if earlier.takes_three {
         type Three = extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void);
         // SAFETY: sigaction(2) gave this address as a handler with SA_SIGINFO, which is a function of this type.
-        let earlier = unsafe { mem::transmute::<usize, Three>(earlier) };
+        let earlier = unsafe { mem::transmute::<usize, Three>(earlier.address) };
         earlier(signal, info, context);
     } else {
         // SAFETY: sigaction(2) gave this address as a handler without SA_SIGINFO, which is a function of this type.
-        let earlier = unsafe { mem::transmute::<usize, extern "C" fn(libc::c_int)>(earlier) };
+        let earlier =
+            unsafe { mem::transmute::<usize, extern "C" fn(libc::c_int)>(earlier.address) };
         earlier(signal);
+    }
+    true
+}
+
+/// Ends the process by `signal`'s default action; by SIGKILL where that is not to end it. Async-signal-safe.
+pub(super) fn die_by(signal: i32) {
+    // SAFETY: zeroed memory is a valid `sigaction` and a valid set; with `SIG_DFL` no handler is installed. sigaction(2), sigprocmask(2) and raise(3) are
+    // async-signal-safe, and the pointers are to locals.
+    unsafe {
+        let mut action: libc::sigaction = mem::zeroed();
+        action.sa_sigaction = libc::SIG_DFL;
+        libc::sigaction(signal, &raw const action, ptr::null_mut());
+        let mut set: libc::sigset_t = mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        libc::sigaddset(&raw mut set, signal);
+        libc::pthread_sigmask(libc::SIG_UNBLOCK, &raw const set, ptr::null_mut());
+        libc::raise(signal);
+        libc::raise(libc::SIGKILL);
     }
 }
 

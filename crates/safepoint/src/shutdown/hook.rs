@@ -44,6 +44,11 @@ impl Order {
         }
     }
 
+    fn next(self) -> Option<Self> {
+        let later = |order: &&Self| **order > self;
+        Self::ALL.iter().find(later).copied()
+    }
+
     /// Whether hooks of this order run in the time that is reserved for saving and after.
     pub(super) fn is_late(self) -> bool {
         self >= Self::Save
@@ -144,7 +149,7 @@ struct State {
     waiting: Vec<Hook>,
     /// Hooks of orders before this one are refused.
     open_from: Option<Order>,
-    closed: bool,
+    is_closed: bool,
 }
 
 impl Hooks {
@@ -157,7 +162,7 @@ impl Hooks {
         let is_late = state
             .open_from
             .is_some_and(|open_from| hook.order < open_from);
-        if state.closed || is_late {
+        if state.is_closed || is_late {
             let what = format!("the turn of the `{}` hooks has passed", hook.order.name());
             return Err(Error::new(ErrorKind::Closed, what).with_hint(format!(
                 "register `{}` before the stop gets there",
@@ -168,11 +173,16 @@ impl Hooks {
         Ok(())
     }
 
-    /// Takes the next hook of `order`; earlier orders are over from now on.
+    /// Takes the next hook of `order`; earlier orders are over from now on, and so is this one when there is none left.
     pub(super) fn take(&self, order: Order) -> Option<Hook> {
         let mut state = self.lock();
+        let last = state.waiting.iter().rposition(|hook| hook.order == order);
+        let Some(last) = last else {
+            state.open_from = order.next();
+            state.is_closed = state.open_from.is_none();
+            return None;
+        };
         state.open_from = Some(order);
-        let last = state.waiting.iter().rposition(|hook| hook.order == order)?;
         Some(state.waiting.remove(last))
     }
 
@@ -188,9 +198,5 @@ impl Hooks {
 
     pub(super) fn has_late(&self) -> bool {
         self.count(true) > 0
-    }
-
-    pub(super) fn close(&self) {
-        self.lock().closed = true;
     }
 }

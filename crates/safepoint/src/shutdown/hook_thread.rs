@@ -1,26 +1,25 @@
-//! The thread that blocking hooks run on, so that one that hangs can be left behind.
+//! Hooks under way on a thread of their own.
 
 use std::pin::Pin;
-use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use super::caught::Caught;
+use super::teller::Teller;
 
-type Job = Box<dyn FnOnce() + Send>;
-
-/// Starts its thread at the first hook. Dropping it, or [`abandon`](Self::abandon), leaves the thread to end after what it runs.
-#[derive(Default)]
-pub(super) struct HookThread {
-    jobs: Option<Sender<Job>>,
-}
+/// Runs hooks one after the other, on a thread that can be left behind.
+pub(super) struct HookThread(Teller);
 
 impl HookThread {
+    pub(super) fn new() -> Self {
+        Self(Teller::new("safepoint-hooks"))
+    }
+
     /// Begins to run `hook`. Where the system has no thread to spare it runs right here, and can then not be left behind.
-    pub(super) fn run(&mut self, hook: impl FnOnce() -> Caught + Send + 'static) -> Running {
+    pub(super) fn run(&self, hook: impl FnOnce() -> Caught + Send + 'static) -> Running {
         let answer = Arc::new(Mutex::new(Answer::default()));
         let given = Arc::clone(&answer);
-        let mut job: Job = Box::new(move || {
+        self.0.run(move || {
             let caught = hook();
             let mut answer = given.lock().unwrap_or_else(PoisonError::into_inner);
             answer.caught = Some(caught);
@@ -30,34 +29,13 @@ impl HookThread {
                 waker.wake();
             }
         });
-        if self.jobs.is_none() {
-            self.jobs = start();
-        }
-        if let Some(jobs) = &self.jobs {
-            match jobs.send(job) {
-                Ok(()) => return Running { answer },
-                Err(unsent) => job = unsent.0,
-            }
-        }
-        job();
         Running { answer }
     }
 
     /// Leaves the hook that runs now behind; the next one gets a new thread.
-    pub(super) fn abandon(&mut self) {
-        self.jobs = None;
+    pub(super) fn abandon(&self) {
+        self.0.abandon();
     }
-}
-
-fn start() -> Option<Sender<Job>> {
-    let (sender, receiver) = channel::<Job>();
-    let thread = std::thread::Builder::new().name("safepoint-hooks".into());
-    let started = thread.spawn(move || {
-        for job in receiver {
-            job();
-        }
-    });
-    started.ok().map(|_| sender)
 }
 
 #[derive(Default)]

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use super::Phase;
 use super::barrier::light;
-use super::sync::{AtomicU8, AtomicU32, AtomicU64, fence};
+use super::sync::{AtomicU8, AtomicU64, fence};
 
 /// Units of one thread that are named at a time; those nested deeper count, but have no name.
 pub(super) const SLOTS: usize = if cfg!(safepoint_loom) { 1 } else { 8 };
@@ -27,14 +27,14 @@ pub(super) const NAME_BYTES: usize = WORDS * 8;
 const WORDS: usize = 5;
 
 /// One unit of [`Lane::open`] beyond the named slots.
-const BEYOND: u32 = 1 << 16;
+const BEYOND: u64 = 1 << 16;
 
-const NAMED: u32 = BEYOND - 1;
+const NAMED: u64 = BEYOND - 1;
 
 #[repr(align(128))]
 pub(super) struct Lane {
     /// A bit for each slot in use, and above them the number of units without one.
-    open: AtomicU32,
+    open: AtomicU64,
     committed: AtomicU64,
     rolled_back: AtomicU64,
     refused: AtomicU64,
@@ -76,7 +76,7 @@ pub(super) struct Ended {
 impl Lane {
     pub(super) fn new() -> Self {
         Self {
-            open: AtomicU32::new(0),
+            open: AtomicU64::new(0),
             committed: AtomicU64::new(0),
             rolled_back: AtomicU64::new(0),
             refused: AtomicU64::new(0),

@@ -5,17 +5,17 @@
 //! 1. [`deliver`](Mailbox::deliver) is async-signal-safe: atomics, getpid, a clock read and one write(2); no lock, no allocation.
 //! 2. The handler raises the root's phase itself, so a check sees the stop before the handler has returned. Whoever asks for more than the
 //!    flag absorbs the arrivals first, so nobody sees the flag without its reason.
-//! 3. Each arrival is recorded once, in order, under the lock of `consumed`; telling others happens outside it.
+//! 3. Each arrival is recorded once, in order, under the lock of `untold`; telling others happens outside it, on the keeper's thread.
 //!
-//! Lock order: `consumed`, then the root's links.
+//! Lock order: `untold`, then the root's links.
 
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering, fence};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::keeper::Bell;
 use super::ladder::Ladder;
-use super::node::Node;
+use super::node::{Node, Reached};
 use super::{Mode, Phase, Rung, Source, StopRequest};
 use crate::clock::coarse;
 
@@ -29,11 +29,14 @@ const STUCK: Duration = Duration::from_secs(1);
 pub(super) const SIGNALS: usize = 65;
 
 /// Arrivals that are remembered until they are absorbed.
-const KEPT: usize = 16;
+const KEPT: usize = KEPT_ARRIVALS as usize;
+
+const KEPT_ARRIVALS: u32 = 16;
 
 pub(super) struct Mailbox {
     pub(super) root: Arc<Node>,
-    pub(super) stops: Vec<(i32, Source)>,
+    stops: Vec<(i32, Source)>,
+    watching: Vec<i32>,
     ladder: Ladder,
     bell: Arc<Bell>,
     /// The process that installed the handler. A forked child shares the bell and must not ring it.
@@ -49,16 +52,19 @@ pub(super) struct Mailbox {
     last: [AtomicU64; SIGNALS],
     /// Arrivals of watched signals that nobody has looked at.
     watched: [AtomicU32; SIGNALS],
-    /// How many stop signals have been absorbed; written under `absorbing`.
+    /// How many stop signals have been absorbed; written under `untold`'s lock.
     consumed: AtomicU32,
-    absorbing: Mutex<()>,
+    /// What was absorbed and not told yet.
+    untold: Mutex<Option<Reached>>,
     /// The signal that is to end the process, 0 for none.
     kill: AtomicI32,
 }
 
 /// What the handler is to do after a delivery.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Verdict {
+    /// The signal is not one of this mailbox's.
+    Nobody,
     Delivered,
     /// Nobody else will: end the process by the signal's default action.
     Default,
@@ -68,6 +74,7 @@ impl Mailbox {
     pub(super) fn new(
         root: Arc<Node>,
         stops: Vec<(i32, Source)>,
+        watching: Vec<i32>,
         ladder: Ladder,
         bell: Arc<Bell>,
     ) -> Self {
@@ -76,6 +83,7 @@ impl Mailbox {
         Self {
             root,
             stops,
+            watching,
             ladder,
             bell,
             pid: std::process::id(),
@@ -86,7 +94,7 @@ impl Mailbox {
             last: [const { AtomicU64::new(0) }; SIGNALS],
             watched: [const { AtomicU32::new(0) }; SIGNALS],
             consumed: AtomicU32::new(0),
-            absorbing: Mutex::new(()),
+            untold: Mutex::new(None),
             kill: AtomicI32::new(0),
         }
     }
@@ -98,17 +106,22 @@ impl Mailbox {
 
     /// The handler's part; see invariant 1.
     pub(super) fn deliver(&self, signal: i32) -> Verdict {
-        let Some(slot) = usize::try_from(signal).ok().filter(|slot| *slot < SIGNALS) else {
-            return Verdict::Delivered;
+        let slot = usize::try_from(signal).unwrap_or(SIGNALS);
+        let Some(watched) = self.watched.get(slot) else {
+            return Verdict::Nobody;
         };
         let here = std::process::id() == self.pid;
-        let mut verdict = Verdict::Delivered;
-        if self.stops.iter().any(|(stop, _)| *stop == signal) {
-            verdict = self.deliver_stop(signal, slot, here);
-        } else if here {
-            // Relaxed here and in the rest: the bell's write orders it before the keeper's read.
-            self.watched[slot].fetch_add(1, Ordering::Relaxed);
-        }
+        let verdict = if self.stops.iter().any(|(stop, _)| *stop == signal) {
+            self.deliver_stop(signal, slot, here)
+        } else if self.watching.contains(&signal) {
+            if here {
+                // Relaxed here and in the rest: the bell's write orders it before the keeper's read.
+                watched.fetch_add(1, Ordering::Relaxed);
+            }
+            Verdict::Delivered
+        } else {
+            return Verdict::Nobody;
+        };
         if here {
             self.bell.ring();
         }
@@ -124,7 +137,16 @@ impl Mailbox {
         if before != 0 && now.saturating_sub(before) < window {
             return Verdict::Delivered;
         }
-        let number = self.count.fetch_add(1, Ordering::Relaxed);
+        let consumed = self.consumed.load(Ordering::Relaxed);
+        let Ok(number) = self
+            .count
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| {
+                (count.wrapping_sub(consumed) < KEPT_ARRIVALS).then(|| count.wrapping_add(1))
+            })
+        else {
+            // As many lie here already as can be remembered, and nobody looks: this one would do no more than they.
+            return self.verdict(self.ladder.rung(KEPT_ARRIVALS), KEPT_ARRIVALS, now);
+        };
         let place = number as usize % KEPT;
         self.stamps[place].store(now, Ordering::Relaxed);
         // Release: who takes the arrival sees its stamp.
@@ -134,7 +156,8 @@ impl Mailbox {
             Rung::Graceful => Phase::Draining,
             Rung::Immediate | Rung::Kill => Phase::Terminating,
         };
-        self.root.cell().fetch_max(phase as u8, Ordering::Relaxed);
+        // Release: who sees the phase and then looks here, behind an acquire fence, finds the arrival.
+        self.root.cell().fetch_max(phase as u8, Ordering::Release);
         if !here {
             // A fork has the flag, but no thread that would carry out a further signal.
             let again = self.forked.swap(true, Ordering::Relaxed);
@@ -144,10 +167,16 @@ impl Mailbox {
                 Verdict::Delivered
             };
         }
+        self.verdict(rung, number, now)
+    }
+
+    /// Whether the keeper will see to the last rung, or seems to hang.
+    fn verdict(&self, rung: Rung, number: u32, now: u64) -> Verdict {
         let consumed = self.consumed.load(Ordering::Relaxed);
+        // 0 when its handler is still on the way to it.
         let oldest = self.stamps[consumed as usize % KEPT].load(Ordering::Relaxed);
-        let lies = consumed < number
-            && now.saturating_sub(oldest) >= u64::try_from(STUCK.as_millis()).unwrap_or(u64::MAX);
+        let stuck = u64::try_from(STUCK.as_millis()).unwrap_or(u64::MAX);
+        let lies = consumed != number && oldest != 0 && now.saturating_sub(oldest) >= stuck;
         // A kill that was asked for before and is still pending: the keeper hangs in its last act.
         let hangs = self.kill.load(Ordering::Relaxed) != 0;
         if rung == Rung::Kill && (lies || hangs) {
@@ -157,40 +186,50 @@ impl Mailbox {
         }
     }
 
-    /// Makes requests of the stop signals that have arrived, and tells everybody.
+    /// Records the stop signals that have arrived as requests. The keeper tells everybody of them: what that leads to may be the caller's code, which
+    /// a mere question does not run.
     pub(super) fn absorb(&self) {
+        // Acquire: pairs with the release of the phase; see `deliver_stop`.
+        fence(Ordering::Acquire);
         // Relaxed: a signal that arrives now is absorbed at the next look; the bell has been rung for it.
         if self.consumed.load(Ordering::Relaxed) == self.count.load(Ordering::Relaxed) {
             return;
         }
-        let mut reached = None;
-        {
-            let _absorbing = self
-                .absorbing
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            loop {
-                let consumed = self.consumed.load(Ordering::Relaxed);
-                if consumed == self.count.load(Ordering::Relaxed) {
-                    break;
-                }
-                // Acquire: pairs with the handler's release.
-                let place = &self.arrivals[consumed as usize % KEPT];
-                let signal = place.swap(0, Ordering::Acquire);
-                if signal == 0 {
-                    // The handler is between its two stores; it rings the bell afterwards.
-                    break;
-                }
-                reached = self.record(signal, self.ladder.rung(consumed)).or(reached);
-                self.consumed.store(consumed + 1, Ordering::Relaxed);
+        let mut untold = self.lock();
+        loop {
+            let consumed = self.consumed.load(Ordering::Relaxed);
+            if consumed == self.count.load(Ordering::Relaxed) {
+                return;
             }
-        }
-        if let Some(recorded) = reached {
-            self.root.tell(recorded);
+            // Acquire: pairs with the handler's release.
+            let place = consumed as usize % KEPT;
+            let signal = self.arrivals[place].swap(0, Ordering::Acquire);
+            if signal == 0 {
+                // The handler is between its two stores; it rings the bell afterwards.
+                return;
+            }
+            let reached = self.record(signal, self.ladder.rung(consumed));
+            *untold = Some(untold.map_or(reached, |earlier| earlier.and(reached)));
+            self.stamps[place].store(0, Ordering::Relaxed);
+            self.consumed
+                .store(consumed.wrapping_add(1), Ordering::Relaxed);
         }
     }
 
-    fn record(&self, signal: i32, rung: Rung) -> Option<super::node::Reached> {
+    /// The keeper's part: records what has arrived, and tells everybody of what was recorded.
+    pub(super) fn absorb_and_tell(&self) {
+        self.absorb();
+        let untold = self.lock().take();
+        if let Some(untold) = untold {
+            self.root.tell(untold);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Reached>> {
+        self.untold.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn record(&self, signal: i32, rung: Rung) -> Reached {
         let mode = match rung {
             Rung::Graceful => Mode::Graceful,
             Rung::Immediate => Mode::Immediate,
@@ -198,18 +237,18 @@ impl Mailbox {
                 self.kill.store(signal, Ordering::Relaxed);
                 // It was rung for this arrival, but perhaps the keeper has looked already.
                 self.bell.ring();
-                return None;
+                return Reached::the_end(self.root.tree.clock.now());
             }
         };
         let source = self.stops.iter().find(|(stop, _)| *stop == signal);
         let source = source.map_or(Source::System, |(_, source)| *source);
         let name = signal_hook::low_level::signal_name(signal);
-        Some(self.root.record(StopRequest {
+        self.root.record(StopRequest {
             source,
             mode,
             message: name.map_or_else(|| format!("signal {signal}"), str::to_owned),
             signal: Some(signal),
-        }))
+        })
     }
 
     /// The signal by which the process is to end now.

@@ -10,9 +10,9 @@
 //! 2. A signal handler only touches atomics and writes to an eventfd; everything else happens on the keeper thread or the caller's.
 //! 3. A unit is refused, or the stop waits for it; never neither, and never both.
 //! 4. The caller's code (observers, wakers, hooks, rollback actions) is called without any lock held, so it may ask for anything, also for
-//!    another stop.
+//!    another stop. It never runs on the keeper thread, so one that hangs keeps neither a signal nor a deadline from being looked after.
 //!
-//! Lock order: every lock of this room is taken alone, but for a mailbox's `absorbing`, which is held while the root's links are locked.
+//! Lock order: every lock of this room is taken alone, but for a mailbox's `untold`, which is held while the root's links are locked.
 //!
 //! Deliberately absent: files, processes, the environment, and any exit of the program but the last rung's default action.
 
@@ -48,6 +48,7 @@ mod sleep;
 mod status;
 mod stopping;
 mod sync;
+mod teller;
 #[cfg(all(test, not(safepoint_loom)))]
 mod tests;
 mod thread;

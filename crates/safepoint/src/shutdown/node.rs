@@ -6,7 +6,7 @@
 //!    lock with the parent's phase, so none is passed over.
 //! 2. Phases are raised before a lock is taken to look for children and waiters, and only by `fetch_max`: a signal handler raises the
 //!    root's without any lock.
-//! 3. Wakers and observers are called without a lock held, the requested node's before its children's.
+//! 3. Wakers, followers and observers are called without a lock held, the requested node's before its children's, and the caller's last.
 //! 4. A child keeps its parent alive, never the other way round; making, telling and dropping a deep line of children does not recurse.
 //!
 //! Lock order: a node's `links` alone; no two nodes are locked together.
@@ -18,10 +18,11 @@ use std::sync::{Arc, OnceLock, Weak};
 
 use slab::Slab;
 
+use super::caught::catch;
 use super::sync::{AtomicU8, Mutex, MutexGuard, lock};
 use super::tree::Tree;
 use super::waiters::Waiters;
-use super::{Phase, Recorded, StopRequest};
+use super::{Mode, Phase, Recorded, StopRequest};
 use crate::clock::{Moment, wall_ms};
 
 /// A processor's cache line, in bytes.
@@ -29,15 +30,37 @@ const LINE: usize = 64;
 
 pub(super) type Observer = Arc<dyn Fn(Phase) + Send + Sync>;
 
-/// What a recorded request leads to.
+/// What recorded requests lead to.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Reached {
     phase: Phase,
     at: Moment,
-    /// It is the first request made on this node.
+    /// The first request made on this node is among them.
     is_first: bool,
-    /// The grace period begins with it.
+    /// The grace period begins with them.
     begins: bool,
+}
+
+impl Reached {
+    /// The end of the process was asked for, which is no request.
+    pub(super) fn the_end(at: Moment) -> Self {
+        Self {
+            phase: Phase::Terminating,
+            at,
+            is_first: false,
+            begins: false,
+        }
+    }
+
+    /// This and what came after it, to be told in one go.
+    pub(super) fn and(self, later: Self) -> Self {
+        Self {
+            phase: self.phase.max(later.phase),
+            at: self.at,
+            is_first: self.is_first || later.is_first,
+            begins: self.begins || later.begins,
+        }
+    }
 }
 
 /// What a token points to. The fields stay in this order: the first ones are read by every check and written once, so the
@@ -62,6 +85,9 @@ pub(super) struct Links {
     /// Requests made here, each with its number in the whole tree.
     pub(super) requests: Vec<(u64, Recorded)>,
     pub(super) deadline: Option<Moment>,
+    /// Our own, which never block: called at once.
+    followers: Slab<Observer>,
+    /// The caller's.
     observers: Slab<Observer>,
     /// When Draining, Terminating and Stopped were first seen under the lock.
     pub(super) entered: [Option<Moment>; 3],
@@ -115,16 +141,16 @@ impl Node {
         lock(&self.links)
     }
 
-    /// Has `observer` called on every request and every change of phase.
+    /// Has `observer` called on every request and every change of phase, where it may hang.
     pub(super) fn observe(&self, observer: Observer) {
         self.links().observers.insert(observer);
     }
 
-    /// As [`observe`](Self::observe), until what is returned is dropped.
-    pub(super) fn observe_for_now(self: &Arc<Self>, observer: Observer) -> Observing {
-        Observing {
-            key: self.links().observers.insert(observer),
-            node: Arc::clone(self),
+    /// Has `follower`, which is ours and never blocks, called at once on every request and every change of phase, until what is returned is dropped.
+    pub(super) fn follow(self: &Arc<Self>, follower: Observer) -> Following {
+        Following {
+            key: self.links().followers.insert(follower),
+            node: Some(Arc::clone(self)),
         }
     }
 
@@ -173,7 +199,8 @@ impl Node {
         let mut links = self.links();
         // Under the lock: so numbers grow within one list, and who looks at a line of nodes from below never finds a smaller one later.
         let number = self.tree.next_number();
-        let phase = self.phase().after(request.mode);
+        let mode = request.mode;
+        let phase = self.phase().after(mode);
         links.requests.push((
             number,
             Recorded {
@@ -183,7 +210,12 @@ impl Node {
         ));
         let is_first = links.requests.len() == 1;
         let begins = links.deadline.is_none();
-        links.deadline.get_or_insert(now + self.tree.grace);
+        let mut deadline = *links.deadline.get_or_insert(now + self.tree.grace);
+        if mode == Mode::Immediate {
+            // Somebody is in a hurry: what is left is the time to save.
+            deadline = deadline.min(now + self.tree.reserve());
+            links.deadline = Some(deadline);
+        }
         Reached {
             phase,
             at: now,
@@ -274,6 +306,7 @@ impl Node {
     pub(super) fn raise(self: &Arc<Self>, to: Phase, entered: Moment) {
         let mut pending = vec![Arc::clone(self)];
         let mut told: Vec<(Arc<Self>, Observer)> = Vec::new();
+        let mut followers: Vec<(Arc<Self>, Observer)> = Vec::new();
         while let Some(node) = pending.pop() {
             // Relaxed: the lock below orders it for whoever looks under the lock; everybody else only needs to see it soon.
             node.phase.fetch_max(to as u8, Ordering::Relaxed);
@@ -290,10 +323,10 @@ impl Node {
                         .iter()
                         .filter_map(|(_, child)| child.upgrade()),
                 );
-                let observers = links.observers.iter();
-                told.extend(
-                    observers.map(|(_, observer)| (Arc::clone(&node), Arc::clone(observer))),
-                );
+                let of_node =
+                    |(_, observer): (usize, &Observer)| (Arc::clone(&node), Arc::clone(observer));
+                told.extend(links.observers.iter().map(of_node));
+                followers.extend(links.followers.iter().map(of_node));
             }
             if let Some(waiters) = node.waiters.get() {
                 waiters.wake(to);
@@ -302,22 +335,50 @@ impl Node {
         if self.is_root() {
             self.tree.propagated(to);
         }
-        for (node, observer) in told {
-            observer(node.phase());
+        for (node, follower) in followers {
+            follower(node.phase());
+        }
+        if !told.is_empty() {
+            self.tell_observers(told);
+        }
+    }
+
+    /// Calls the caller's observers, each apart from the panics of the others: on the thread that made the request, or on the teller's when that is
+    /// the keeper, which must not hang.
+    fn tell_observers(&self, told: Vec<(Arc<Self>, Observer)>) {
+        let call = move || {
+            for (node, observer) in told {
+                // The panic hook has printed a panic; the request itself is not to fail by it.
+                let _ = catch(|| observer(node.phase()));
+            }
+        };
+        match self.tree.keeper() {
+            Some(keeper) if keeper.is_here() => keeper.tell(call),
+            _ => call(),
         }
     }
 }
 
-/// An observer's registration; dropping it takes the observer back.
-pub(super) struct Observing {
-    node: Arc<Node>,
+/// A follower's registration; dropping it takes the follower back.
+pub(crate) struct Following {
+    node: Option<Arc<Node>>,
     key: usize,
 }
 
-impl Drop for Observing {
+impl Following {
+    /// Has the follower called as long as its token lives.
+    pub(crate) fn for_good(mut self) {
+        self.node = None;
+    }
+}
+
+impl Drop for Following {
     fn drop(&mut self) {
-        let observer = self.node.links().observers.try_remove(self.key);
-        drop(observer);
+        let follower = self
+            .node
+            .as_ref()
+            .and_then(|node| node.links().followers.try_remove(self.key));
+        drop(follower);
     }
 }
 
@@ -387,11 +448,11 @@ mod tests {
     }
 
     #[test]
-    fn an_observer_for_now_is_taken_back() {
+    fn a_follower_is_taken_back() {
         let root = token();
-        let observing = root.node.observe_for_now(Arc::new(|_| {}));
-        assert_eq!(root.node.links().observers.len(), 1);
-        drop(observing);
-        assert!(root.node.links().observers.is_empty());
+        let following = root.node.follow(Arc::new(|_| {}));
+        assert_eq!(root.node.links().followers.len(), 1);
+        drop(following);
+        assert!(root.node.links().followers.is_empty());
     }
 }

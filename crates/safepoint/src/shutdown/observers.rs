@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use super::{StopReport, StopRequest};
+use crate::clock::Clock;
 
 pub(super) type Before = Box<dyn FnOnce(&StopRequest) + Send>;
 pub(super) type After = Box<dyn FnOnce(&StopReport) + Send>;
@@ -41,7 +42,8 @@ impl Observers {
     }
 
     /// Tells of the end, and gives the observers up to `patience` in all to take it in: the process may end right after.
-    pub(super) fn after_stop(&self, report: &StopReport, patience: Duration) {
+    pub(super) fn after_stop(&self, report: &StopReport, clock: &Clock, patience: Duration) {
+        let until = clock.now() + patience;
         let observers =
             std::mem::take(&mut *self.after.lock().unwrap_or_else(PoisonError::into_inner));
         let told: Vec<Receiver<()>> = observers
@@ -58,7 +60,7 @@ impl Observers {
             .collect();
         for told in told {
             // Nothing is ever sent: the other end is dropped when the observer has returned or panicked.
-            if told.recv_timeout(patience) == Err(RecvTimeoutError::Timeout) {
+            if told.recv_timeout(until.since(clock.now())) == Err(RecvTimeoutError::Timeout) {
                 return;
             }
         }

@@ -14,10 +14,11 @@ use super::{Builder, ShutdownToken, StopReport};
 /// A process may have several, each with a tree of tokens of its own; a signal reaches all that have it. [`Builder::build`] makes one without
 /// signals, for tests and for libraries.
 ///
-/// Dropped without [`finish`](Self::finish), it puts the signal handlers back and runs no hook; its tokens live on, but nobody keeps time for them.
+/// Dropped without [`finish`](Self::finish), it puts the signal handlers back and runs no hook. Its tokens live on.
 ///
 /// After a fork without exec, the child's copy keeps its flag, so loops that check it still stop at the first signal; a second signal has its default
-/// action there. The child has no keeper thread: nobody is woken and no time is kept until it installs a shutdown of its own.
+/// action there. The child has no keeper thread: nobody is woken and no time is kept. Its copy may be dropped, or finished, which runs no hook there: hooks are
+/// the parent's. A shutdown that the child installs itself takes the signals over.
 ///
 /// # Examples
 ///
@@ -41,6 +42,8 @@ pub struct Shutdown {
     pub(super) token: ShutdownToken,
     pub(super) installed: Option<Installed>,
     pub(super) ready_delay: Duration,
+    /// The process that built it.
+    pub(super) pid: u32,
 }
 
 impl Shutdown {
@@ -62,12 +65,10 @@ impl Shutdown {
     ///
     /// Call it without a unit of the same shutdown open on this thread: it would wait for that one until the time is over.
     pub fn finish(self) -> StopReport {
-        let sequence = Finish::new(
-            Arc::clone(&self.token.node),
-            self.ready_delay,
-            Place::HookThread,
-        );
-        let report = block_on(sequence.run());
+        let report = match self.sequence(Place::HookThread) {
+            Some(sequence) => block_on(sequence.run()),
+            None => StopReport::new(&self.token.node, Vec::new(), Vec::new()),
+        };
         self.end(report)
     }
 
@@ -78,9 +79,17 @@ impl Shutdown {
     ///
     /// Dropped half-way, the hooks that have not run do not run, and the signal handlers are put back.
     pub async fn finish_async(self) -> StopReport {
-        let sequence = Finish::new(Arc::clone(&self.token.node), self.ready_delay, Place::Here);
-        let report = sequence.run().await;
+        let report = match self.sequence(Place::Here) {
+            Some(sequence) => sequence.run().await,
+            None => StopReport::new(&self.token.node, Vec::new(), Vec::new()),
+        };
         self.end(report)
+    }
+
+    /// What there is to do at the end; nothing in a fork, which has neither the threads nor the right to run its parent's hooks.
+    fn sequence(&self, place: Place) -> Option<Finish> {
+        let is_here = std::process::id() == self.pid;
+        is_here.then(|| Finish::new(Arc::clone(&self.token.node), self.ready_delay, place))
     }
 
     fn end(mut self, mut report: StopReport) -> StopReport {
@@ -92,7 +101,7 @@ impl Shutdown {
         let patience = self.token.remaining().unwrap_or_default();
         let least = super::LEAST_SHARE;
         tree.observers
-            .after_stop(&report, patience.clamp(least, least * 20));
+            .after_stop(&report, &tree.clock, patience.clamp(least, least * 20));
         report
     }
 }
@@ -101,7 +110,7 @@ impl Drop for Shutdown {
     fn drop(&mut self) {
         drop(self.installed.take());
         if let Some(keeper) = self.token.node.tree.keeper() {
-            keeper.join();
+            keeper.release();
         }
     }
 }

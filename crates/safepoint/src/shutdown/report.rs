@@ -154,7 +154,7 @@ impl StopReport {
             Some(reason) => {
                 let signal = reason
                     .signal
-                    .and_then(|signal| u8::try_from(128 + signal).ok());
+                    .and_then(|signal| u8::try_from(signal.checked_add(128)?).ok());
                 signal.unwrap_or(STOPPED)
             }
         }

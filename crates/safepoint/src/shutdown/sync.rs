@@ -4,13 +4,13 @@
 #[cfg(not(safepoint_loom))]
 pub(super) use std::sync::{
     Mutex, MutexGuard,
-    atomic::{AtomicU8, AtomicU32, AtomicU64, fence},
+    atomic::{AtomicU8, AtomicU64, fence},
 };
 
 #[cfg(safepoint_loom)]
 pub(super) use loom::sync::{
     Mutex, MutexGuard,
-    atomic::{AtomicU8, AtomicU32, AtomicU64, fence},
+    atomic::{AtomicU8, AtomicU64, fence},
 };
 
 use std::sync::PoisonError;

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::hook::Hook;
-use super::node::Node;
+use super::node::{Following, Node};
 use super::parker::{block_on, block_on_for};
 use super::tree::Tree;
 use super::{Ending, Order, Phase, Recorded, Share, StopRequest, Stopping};
@@ -81,12 +81,12 @@ impl ShutdownToken {
         self.node.requests()
     }
 
-    /// The end of the grace period, once a stop was asked for.
+    /// When all is to be over, once a stop was asked for: the end of the grace period, or that of the reserve after an immediate request.
     pub fn deadline(&self) -> Option<Moment> {
         self.node.deadline()
     }
 
-    /// What is left of the grace period, once a stop was asked for.
+    /// What is left until the [deadline](Self::deadline), once a stop was asked for.
     pub fn remaining(&self) -> Option<Duration> {
         self.deadline()
             .map(|deadline| deadline.since(self.clock().now()))
@@ -97,11 +97,17 @@ impl ShutdownToken {
         &self.node.tree.clock
     }
 
-    /// Calls `observer` on every request and every change of phase, on the thread that caused it, without any lock held.
+    /// Calls `observer` after every request and every change of phase, with the phase of then and without any lock held: on the thread that made the request,
+    /// or on a thread of the shutdown's when a signal, a limit or the end of the grace period did. Requests that come at once are told in one go.
     ///
-    /// That may be the thread that looks after the signals: an observer that blocks it holds up the next rung of the ladder.
+    /// A panic of it ends nothing else. While it blocks, other observers wait, but neither signals nor deadlines do.
     pub fn observe(&self, observer: impl Fn(Phase) + Send + Sync + 'static) {
         self.node.observe(Arc::new(observer));
+    }
+
+    /// As [`observe`](Self::observe), for code of this crate that never blocks: at once, on whatever thread, until what is returned is dropped.
+    pub(crate) fn follow(&self, follower: impl Fn(Phase) + Send + Sync + 'static) -> Following {
+        self.node.follow(Arc::new(follower))
     }
 
     /// Suspends a future of any runtime until a stop is asked for.

@@ -63,6 +63,7 @@ impl Tracker {
     }
 
     /// A guard: the stop waits while it lives. `None` once a stop was asked for.
+    #[must_use = "tracked work ends when its guard is dropped"]
     pub fn guard(&self) -> Option<TrackedGuard> {
         let open = OpenEntry::enter(&self.token.node, self.name.clone(), OpenKind::Work)?;
         Some(TrackedGuard {
@@ -84,7 +85,8 @@ impl Tracker {
             return Ok(None);
         };
         let token = self.token.clone();
-        let thread = std::thread::Builder::new().name(self.name.clone().into_owned());
+        // The system's names end at a NUL.
+        let thread = std::thread::Builder::new().name(self.name.replace('\0', "?"));
         let started = thread.spawn(move || {
             guard.open.runs_here();
             guard.run(|| work(token))

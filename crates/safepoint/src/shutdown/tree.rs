@@ -206,8 +206,11 @@ impl Tree {
         self.keeper.get()
     }
 
+    /// Makes `keeper` the tree's, unless it has one, and lets it begin.
     pub(super) fn set_keeper(&self, keeper: Keeper) -> &Keeper {
-        self.keeper.get_or_init(|| keeper)
+        let keeper = self.keeper.get_or_init(|| keeper);
+        keeper.begin();
+        keeper
     }
 
     pub(super) fn set_mailbox(&self, mailbox: &Arc<Mailbox>) {

@@ -17,7 +17,7 @@ use crate::clock::coarse;
 impl ShutdownToken {
     /// Enters a unit: a section that a stop waits for. `None` once a stop was asked for: no extra one begins.
     ///
-    /// Costs some nanoseconds, allocates nothing and takes no lock. The unit belongs to this thread; see
+    /// Costs some nanoseconds, allocates nothing and takes no lock, but for the first unit of a thread. Not for destructors of thread-local values. The unit belongs to this thread; see
     /// [`owned_unit`](Self::owned_unit) for one that may cross threads and await points. Of the name, 40 bytes are kept for reports.
     ///
     /// # Examples
@@ -37,6 +37,7 @@ impl ShutdownToken {
     /// # Ok::<(), safepoint::Error>(())
     /// ```
     #[inline]
+    #[must_use = "a unit ends when it is dropped, and is rolled back unless it was committed"]
     pub fn unit(&self, name: &str) -> Option<Unit<'_>> {
         let lane = self.node.tree.lane();
         match lane.enter(name, coarse(), self.node.cell()) {
@@ -55,6 +56,7 @@ impl ShutdownToken {
     /// Enters a unit that may be moved to another thread and held across await points. `None` once a stop was asked for.
     ///
     /// Costs a lock and a place in a list, some tens of nanoseconds.
+    #[must_use = "a unit ends when it is dropped, and is rolled back unless it was committed"]
     pub fn owned_unit(&self, name: impl Into<Cow<'static, str>>) -> Option<OwnedUnit> {
         let open = OpenEntry::enter(&self.node, name.into(), OpenKind::Unit)?;
         Some(OwnedUnit {
@@ -102,7 +104,7 @@ impl<'a> Unit<'a> {
     fn roll_back(&mut self) {
         let name = self.lane.seen_at(self.place).name;
         while let Some(action) = self.rollback.pop() {
-            run_action(&self.node.tree, &name, action);
+            end_action(&self.node.tree, &name, action, self.is_committed);
         }
     }
 
@@ -115,7 +117,7 @@ impl<'a> Unit<'a> {
 impl Drop for Unit<'_> {
     #[inline]
     fn drop(&mut self) {
-        if !self.is_committed && !self.rollback.is_empty() {
+        if !self.rollback.is_empty() {
             self.roll_back();
         }
         // Read before the unit leaves: afterwards the slot is another's.
@@ -168,10 +170,13 @@ impl OwnedUnit {
 
 impl Drop for OwnedUnit {
     fn drop(&mut self) {
-        if !self.is_committed {
-            while let Some(action) = self.rollback.pop() {
-                run_action(&self.open.node.tree, &self.open.name, action);
-            }
+        while let Some(action) = self.rollback.pop() {
+            end_action(
+                &self.open.node.tree,
+                &self.open.name,
+                action,
+                self.is_committed,
+            );
         }
         self.open.is_committed = self.is_committed;
     }
@@ -240,13 +245,23 @@ impl Drop for OpenEntry {
     }
 }
 
-fn run_action(tree: &Tree, unit: &str, action: impl FnOnce() -> Option<String>) {
-    let failure = match caught::run(|| action().map_or(Ok(()), Err)) {
-        Caught::Done => return,
-        Caught::Failed(message) => message,
-        Caught::Panicked(message) => format!("panicked: {message}"),
+/// Runs a rollback action, or drops it after a commit: before the unit ends, for it may hold something that closes.
+fn end_action(
+    tree: &Tree,
+    unit: &str,
+    action: impl FnOnce() -> Option<String>,
+    is_committed: bool,
+) {
+    let ended = if is_committed {
+        caught::run(|| drop(action))
+    } else {
+        caught::run(|| action().map_or(Ok(()), Err))
     };
-    tree.failed(unit, failure);
+    match ended {
+        Caught::Done => {}
+        Caught::Failed(message) => tree.failed(unit, message),
+        Caught::Panicked(message) => tree.failed(unit, format!("panicked: {message}")),
+    }
 }
 
 #[cfg(all(test, not(safepoint_loom)))]

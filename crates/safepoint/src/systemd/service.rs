@@ -102,12 +102,13 @@ impl Systemd {
                     .with_source(error)
             })?;
         let seen = Arc::downgrade(&line);
-        token.observe(move |_| {
+        let tell = move |_| {
             if let Some(line) = seen.upgrade() {
                 line.tell_stop();
                 line.ring();
             }
-        });
+        };
+        token.follow(tell).for_good();
         if token.is_stopping() {
             line.tell_stop();
             line.ring();

@@ -84,12 +84,12 @@ impl<T: Send + 'static> Drain<T> {
     pub fn new(token: &ShutdownToken, capacity: NonZeroUsize) -> Self {
         let shared = Arc::new_cyclic(|weak: &Weak<Shared<T>>| {
             let weak = weak.clone();
-            let observing = token.node.observe_for_now(Arc::new(move |_| {
+            let following = token.follow(move |_| {
                 if let Some(shared) = weak.upgrade() {
                     shared.stop_changed();
                 }
-            }));
-            Shared::new(token.clone(), observing, capacity.get())
+            });
+            Shared::new(token.clone(), following, capacity.get())
         });
         Self { shared }
     }

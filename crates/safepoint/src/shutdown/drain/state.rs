@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use super::line::Line;
 use super::{Drained, MAX_FAILURES, NotPushed, Refused};
-use crate::shutdown::node::Observing;
+use crate::shutdown::node::Following;
 use crate::shutdown::{Phase, ShutdownToken};
 
 pub(super) struct Shared<T> {
     token: ShutdownToken,
-    /// Takes the observer back with the intake.
-    _observing: Observing,
+    /// Taken back with the intake.
+    _following: Following,
     capacity: usize,
     state: Mutex<State<T>>,
     /// Told whenever waiting for the end may be over, for threads; tasks are in the line of finishers.
@@ -81,10 +81,10 @@ impl Drop for Later {
 }
 
 impl<T> Shared<T> {
-    pub(super) fn new(token: ShutdownToken, observing: Observing, capacity: usize) -> Self {
+    pub(super) fn new(token: ShutdownToken, following: Following, capacity: usize) -> Self {
         Self {
             token,
-            _observing: observing,
+            _following: following,
             capacity,
             state: Mutex::new(State {
                 queue: VecDeque::new(),
