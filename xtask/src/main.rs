@@ -12,6 +12,7 @@ const USAGE: &str = "usage: cargo xtask COMMAND
 
   tidy                  check layers, words, file names, links and texts that the compiler does not see
   reference [--check]   write the pages of the reference, or say which of them are not as they must be
+  public-api [--check]  write the list of what the library exports, or say what has changed
   torture [--short] [--kills N] [--seed S] [--binary PATH]
                         kill and resume the command over and over, cut its power, and count what was lost
   models [NAME]         try the models of the shutdown room under every interleaving
@@ -24,6 +25,8 @@ fn main() -> ExitCode {
         ["tidy"] => tidy(),
         ["reference"] => reference(),
         ["reference", "--check"] => check_reference(),
+        ["public-api"] => public_api(),
+        ["public-api", "--check"] => check_public_api(),
         ["torture", arguments @ ..] => torture(arguments),
         ["models"] => models(""),
         ["models", name] => models(name),
@@ -64,22 +67,50 @@ fn tidy() -> ExitCode {
 }
 
 fn reference() -> ExitCode {
-    for page in xtask::reference::pages() {
-        let path = repository().join(page.path);
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "a generated page can be generated again"
-        )]
-        let written = path
-            .parent()
-            .map_or(Ok(()), std::fs::create_dir_all)
-            .and_then(|()| std::fs::write(&path, page.text));
-        if let Err(error) = written {
-            eprintln!("reference: cannot write {}: {error}", path.display());
-            return ExitCode::FAILURE;
+    let pages = xtask::reference::pages();
+    passed(pages.iter().all(|page| write(page.path, &page.text)))
+}
+
+/// Writes a generated file of the repository; says it if that fails.
+fn write(path: &str, text: &str) -> bool {
+    let path = repository().join(path);
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a generated page can be generated again"
+    )]
+    let written = path
+        .parent()
+        .map_or(Ok(()), std::fs::create_dir_all)
+        .and_then(|()| std::fs::write(&path, text));
+    if let Err(error) = &written {
+        eprintln!("cannot write {}: {error}", path.display());
+    }
+    written.is_ok()
+}
+
+fn public_api() -> ExitCode {
+    match xtask::public_api::public_api(repository()) {
+        Ok(list) => passed(write(xtask::public_api::FILE, &list)),
+        Err(error) => {
+            eprintln!("public-api: {error}");
+            ExitCode::FAILURE
         }
     }
-    ExitCode::SUCCESS
+}
+
+fn check_public_api() -> ExitCode {
+    match xtask::public_api::changes(repository()) {
+        Ok(changes) => {
+            for change in &changes {
+                println!("{change}");
+            }
+            passed(changes.is_empty())
+        }
+        Err(error) => {
+            eprintln!("public-api: {error}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 fn check_reference() -> ExitCode {
