@@ -1,7 +1,7 @@
 //! Measures the shutdown room of safepoint beside other crates for stopping a program.
 //!
 //! Every tool is put behind the same small traits, so that a loop around one of its operations is the same source for all and is
-//! compiled for each. What a tool does not have, it does not implement, and the table has a dash there.
+//! compiled for each. What a tool does not have, it does not implement, and its cell in the table stays empty.
 //!
 //! - [`tools`]: the tools.
 //! - [`stopwatch`]: wall time and processor time.

@@ -7,7 +7,7 @@ use std::task::Poll;
 
 use tokio::runtime::Handle;
 
-use crate::stopwatch::{process_cpu_ns, wall_ns};
+use crate::stopwatch::{process_evictions, thread_cpu_ns, wall_ns};
 
 /// What one request did.
 #[derive(Clone, Copy, Debug)]
@@ -16,8 +16,10 @@ pub struct Woken {
     pub first_ns: u64,
     /// Until the last of them ran.
     pub last_ns: u64,
-    /// What the whole process computed until then.
+    /// What both threads computed until then: the one that asked, in asking, and the runtime's.
     pub cpu_ns: u64,
+    /// No thread of this process had to leave its processor to somebody else meanwhile.
+    pub is_undisturbed: bool,
 }
 
 #[derive(Default)]
@@ -27,8 +29,10 @@ struct Seen {
     first_ns: AtomicU64,
 }
 
-/// Starts `count` of what `stopping` makes, lets all of them wait and the runtime go to sleep, and then asks for the stop from the calling
-/// thread.
+/// Starts `count` of what `stopping` makes on a runtime of one thread, lets all of them wait and the thread go to sleep, and then asks for
+/// the stop from the calling one.
+///
+/// Each thread reads its own processor time: of a thread that runs elsewhere, the kernel only knows what it had at the last tick.
 ///
 /// Only the first and the last of them read a clock, so that reading clocks is no part of the time.
 ///
@@ -58,18 +62,25 @@ where
             }
             if before + 1 == count {
                 // The other end waits for just this.
-                let _ = tell.send(wall_ns());
+                let _ = tell.send((wall_ns(), thread_cpu_ns()));
             }
         });
     }
-    while seen.waiting.load(Ordering::Relaxed) < count || !is_asleep(runtime) {
+    while seen.waiting.load(Ordering::Relaxed) < count {
         std::thread::yield_now();
     }
-    let cpu = process_cpu_ns();
+    runtime.spawn(async move { tell.send((wall_ns(), thread_cpu_ns())) });
+    let (_, cpu_before) = told.recv().expect("the runtime runs what is spawned");
+    while !is_asleep(runtime) {
+        std::thread::yield_now();
+    }
+    let evictions = process_evictions();
+    let cpu_asking = thread_cpu_ns();
     let began = wall_ns();
     request();
-    let last = told.recv().expect("the last one tells its time");
-    let cpu_ns = process_cpu_ns() - cpu;
+    let cpu_asking = thread_cpu_ns() - cpu_asking;
+    let (last, cpu_after) = told.recv().expect("the last one tells its time");
+    let is_undisturbed = process_evictions() == evictions;
     // The first one may still be between its count and its clock.
     while seen.first_ns.load(Ordering::Relaxed) == 0 {
         std::hint::spin_loop();
@@ -77,7 +88,8 @@ where
     Woken {
         first_ns: seen.first_ns.load(Ordering::Relaxed).saturating_sub(began),
         last_ns: last.saturating_sub(began),
-        cpu_ns,
+        cpu_ns: cpu_asking + (cpu_after - cpu_before),
+        is_undisturbed,
     }
 }
 

@@ -16,7 +16,7 @@ use std::thread;
 
 use safepoint_benches::rates::{self, Rate};
 use safepoint_benches::signals::{self, Handled, Observer};
-use safepoint_benches::table::{Contender, Row, Table, in_turns, median};
+use safepoint_benches::table::{Contender, Row, Table, Taken, in_turns, median};
 use safepoint_benches::tools::{
     AsyncShutdown, Check, Children, RelaxedLoad, Safepoint, SafepointOwned, Swansong,
     SwansongReporting, TokioGraceful, TokioUtil, Tool, Units, Waits,
@@ -34,7 +34,7 @@ struct Size {
 
 const FULL: Size = Size {
     rounds: 41,
-    sample_ns: 10_000_000,
+    sample_ns: 1_000_000,
     waiting: 10_000,
 };
 
@@ -114,11 +114,20 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 /// A contender for operations too short for a clock.
 fn rate<T: Tool>(size: Size, threads: u32, run: fn(&T, u64)) -> Contender<'static, Rate> {
-    let times = rates::calibrate(&T::new(), threads, size.sample_ns, run);
-    // A new one each time, so that where in memory it happens to be does not decide.
+    let times = rates::calibrate(threads, size.sample_ns, run);
     Contender::new(T::NAME, move || {
-        rates::measure(&T::new(), threads, times, run)
+        rates::measure_undisturbed(threads, times, run)
     })
+}
+
+/// Says how many figures count although they were disturbed; they make those of two threads look as if nothing was shared.
+fn say_disturbed<R>(what: &str, taken: &[Taken<R>], is_undisturbed: impl Fn(&R) -> bool) {
+    let all: Vec<_> = taken.iter().flat_map(|taken| &taken.figures).collect();
+    let disturbed = all.iter().filter(|figure| !is_undisturbed(figure)).count();
+    eprintln!(
+        "{what}: {disturbed} of {} figures were disturbed",
+        all.len()
+    );
 }
 
 /// By wall time and by processor time.
@@ -133,8 +142,10 @@ fn rate_rows(
     } else {
         "two threads"
     };
-    eprintln!("{what}, {threads}");
     let taken = in_turns(size.rounds, contenders);
+    say_disturbed(&format!("{what}, {threads}"), &taken, |rate| {
+        rate.is_undisturbed
+    });
     [
         Row::new(format!("{what}, {threads}"), &taken, |rate| rate.wall_ns),
         Row::new(format!("{what}, {threads}"), &taken, |rate| rate.cpu_ns),
@@ -218,8 +229,8 @@ fn wake_rows(what: &str, size: Size, contenders: Vec<Contender<'_, Woken>>) -> [
     } else {
         format!("{} {what}", size.waiting)
     };
-    eprintln!("{what}");
     let taken = in_turns(size.rounds, contenders);
+    say_disturbed(&what, &taken, |woken| woken.is_undisturbed);
     #[expect(
         clippy::cast_precision_loss,
         reason = "nanoseconds of a benchmark are far below 2^52"
@@ -233,12 +244,26 @@ fn wake_rows(what: &str, size: Size, contenders: Vec<Contender<'_, Woken>>) -> [
     ]
 }
 
+/// Asks for a stop again and again until nothing disturbs it, or patience is over.
+fn undisturbed(take: impl Fn() -> Woken) -> Woken {
+    const PATIENCE: usize = 20;
+    let mut woken = take();
+    for _ in 1..PATIENCE {
+        if woken.is_undisturbed {
+            break;
+        }
+        woken = take();
+    }
+    woken
+}
+
 fn waits(size: Size, runtime: &Handle) -> [Row; 3] {
     fn of<T: Waits>(size: Size, runtime: &Handle) -> Contender<'_, Woken> {
-        Contender::new(T::NAME, move || {
+        let take = move || {
             let tool = T::new();
             woken(runtime, size.waiting, || tool.stopping(), || tool.request())
-        })
+        };
+        Contender::new(T::NAME, move || undisturbed(take))
     }
     let contenders = vec![
         of::<Safepoint>(size, runtime),
@@ -252,7 +277,7 @@ fn waits(size: Size, runtime: &Handle) -> [Row; 3] {
 
 fn waits_of_children(size: Size, runtime: &Handle) -> [Row; 3] {
     fn of<T: Waits + Children>(size: Size, runtime: &Handle) -> Contender<'_, Woken> {
-        Contender::new(T::NAME, move || {
+        let take = move || {
             let tool = T::new();
             woken(
                 runtime,
@@ -260,7 +285,8 @@ fn waits_of_children(size: Size, runtime: &Handle) -> [Row; 3] {
                 || T::child_stopping(tool.child()),
                 || tool.request(),
             )
-        })
+        };
+        Contender::new(T::NAME, move || undisturbed(take))
     }
     let contenders = vec![
         of::<Safepoint>(size, runtime),
