@@ -288,7 +288,7 @@ mod waiting {
     #[test]
     fn no_waiter_sleeps_through_its_phase() {
         explore_to(4, || {
-            let waiters = Arc::new(Waiters::new());
+            let waiters = Arc::new(Waiters::new(true));
             let phase = Arc::new(AtomicU8::new(Phase::Running as u8));
             let threads = [Phase::Draining, Phase::Terminating].map(|wanted| {
                 let (waiters, phase) = (Arc::clone(&waiters), Arc::clone(&phase));

@@ -13,7 +13,7 @@
 
 use std::borrow::Cow;
 use std::mem::MaybeUninit;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 use slab::Slab;
@@ -39,6 +39,8 @@ pub(super) struct Reached {
     is_first: bool,
     /// The grace period begins with them.
     begins: bool,
+    /// There is one among them; otherwise only the end of the process was asked for.
+    is_request: bool,
 }
 
 impl Reached {
@@ -49,6 +51,7 @@ impl Reached {
             at,
             is_first: false,
             begins: false,
+            is_request: false,
         }
     }
 
@@ -59,6 +62,7 @@ impl Reached {
             at: self.at,
             is_first: self.is_first || later.is_first,
             begins: self.begins || later.begins,
+            is_request: self.is_request || later.is_request,
         }
     }
 }
@@ -73,7 +77,7 @@ pub(super) struct Node {
     pub(super) tree: Arc<Tree>,
     pub(super) name: Cow<'static, str>,
     /// The place in the parent's list of children.
-    slot: usize,
+    slot: AtomicUsize,
     waiters: OnceLock<Box<Waiters>>,
     _after: [MaybeUninit<u8>; LINE],
     links: Mutex<Links>,
@@ -99,25 +103,18 @@ impl Node {
             tree,
             Cow::Borrowed(""),
             None,
-            0,
             Phase::Running as u8,
         ))
     }
 
-    fn new(
-        tree: Arc<Tree>,
-        name: Cow<'static, str>,
-        parent: Option<Arc<Self>>,
-        slot: usize,
-        phase: u8,
-    ) -> Self {
+    fn new(tree: Arc<Tree>, name: Cow<'static, str>, parent: Option<Arc<Self>>, phase: u8) -> Self {
         Self {
             _before: [MaybeUninit::uninit(); LINE],
             phase: AtomicU8::new(phase),
             parent,
             tree,
             name,
-            slot,
+            slot: AtomicUsize::new(0),
             waiters: OnceLock::new(),
             _after: [MaybeUninit::uninit(); LINE],
             links: Mutex::default(),
@@ -125,15 +122,25 @@ impl Node {
     }
 
     pub(super) fn child(self: &Arc<Self>, name: Cow<'static, str>) -> Arc<Self> {
+        // Made before the lock is taken, and seen by nobody until it is in the list.
+        let parent = Some(Arc::clone(self));
+        let child = Arc::new(Self::new(
+            Arc::clone(&self.tree),
+            name,
+            parent,
+            Phase::Running as u8,
+        ));
+        let weak = Arc::downgrade(&child);
         let mut links = self.links();
-        let entry = links.children.vacant_entry();
         // Relaxed: invariant 1. Whoever raised the phase takes this lock next; it comes either before, and is seen here, or after, and
         // finds the child.
         let phase = self.phase.load(Ordering::Relaxed);
-        let parent = Some(Arc::clone(self));
-        let slot = entry.key();
-        let child = Arc::new(Self::new(Arc::clone(&self.tree), name, parent, slot, phase));
-        entry.insert(Arc::downgrade(&child));
+        child.phase.store(phase, Ordering::Relaxed);
+        // Relaxed: read when the child is dropped, which happens after this for whoever drops it.
+        child
+            .slot
+            .store(links.children.insert(weak), Ordering::Relaxed);
+        drop(links);
         child
     }
 
@@ -188,7 +195,9 @@ impl Node {
         // Under the lock that `raise` takes before it looks for the list: so either it finds the list, or the insertion that follows
         // sees the phase.
         let links = self.links();
-        let waiters = self.waiters.get_or_init(|| Box::new(Waiters::new()));
+        let waiters = self
+            .waiters
+            .get_or_init(|| Box::new(Waiters::new(self.is_root())));
         drop(links);
         waiters
     }
@@ -221,6 +230,7 @@ impl Node {
             at: now,
             is_first,
             begins,
+            is_request: true,
         }
     }
 
@@ -240,6 +250,9 @@ impl Node {
 
     /// Tells everybody of a recorded request.
     pub(super) fn tell(self: &Arc<Self>, reached: Reached) -> Phase {
+        if !reached.is_request && self.tree.told() >= reached.phase {
+            return reached.phase;
+        }
         if reached.is_first && self.is_root() {
             let first = self
                 .links()
@@ -384,12 +397,13 @@ impl Drop for Following {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        let (mut parent, mut slot) = (self.parent.take(), self.slot);
+        let mut parent = self.parent.take();
+        let mut slot = self.slot.load(Ordering::Relaxed);
         // One turn for each ancestor that dies with this node, instead of one stack frame.
         while let Some(node) = parent {
             let gone = node.links().children.try_remove(slot);
             drop(gone);
-            slot = node.slot;
+            slot = node.slot.load(Ordering::Relaxed);
             parent = Arc::into_inner(node).and_then(|mut node| node.parent.take());
         }
     }

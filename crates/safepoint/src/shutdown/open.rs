@@ -30,7 +30,7 @@ pub struct Open {
     pub name: String,
     /// What it is.
     pub kind: OpenKind,
-    /// How long it has been open, to some milliseconds.
+    /// How long it has been open, to a quarter of a second.
     pub age: Duration,
     /// The thread that opened it.
     pub thread: String,
