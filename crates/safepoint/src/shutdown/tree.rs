@@ -259,11 +259,7 @@ impl Tree {
 
     /// The phase of the root that every token has been told of.
     pub(super) fn told(&self) -> Phase {
-        let state = self
-            .propagation
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        state.phase
+        lock(&self.propagation).phase
     }
 
     /// Whether every token has been told of the root's `phase`; if not, `waker` is woken at the next step.
