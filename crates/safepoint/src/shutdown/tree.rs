@@ -53,6 +53,7 @@ struct Propagation {
 
 /// A rollback action that did not do its work.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct RollbackFailure {
     /// The name of the unit.
     pub unit: String,
