@@ -10,6 +10,7 @@
 )]
 
 mod children;
+mod crossing;
 #[cfg(feature = "tokio")]
 mod on_tokio;
 mod phases;

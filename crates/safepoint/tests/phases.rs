@@ -21,6 +21,8 @@ enum Step {
     Drop(Index),
     Wait(Index, Phase),
     GiveUp(Index),
+    /// A future goes on with another waker.
+    Move(Index),
     Enter(Index),
     Leave(Index, bool),
     Pass(Index, bool),
@@ -41,6 +43,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => token().prop_map(Step::Drop),
         3 => (token(), phase).prop_map(|(token, phase)| Step::Wait(token, phase)),
         1 => token().prop_map(Step::GiveUp),
+        1 => token().prop_map(Step::Move),
         2 => token().prop_map(Step::Enter),
         2 => (token(), any::<bool>()).prop_map(|(unit, commits)| Step::Leave(unit, commits)),
         2 => (token(), any::<bool>()).prop_map(|(token, commits)| Step::Pass(token, commits)),
@@ -145,103 +148,135 @@ impl World {
 
     fn take(&mut self, step: &Step) {
         match *step {
-            Step::Request(index, mode) => {
-                let (token, place) = self.of(index);
-                let number = self.made.len();
-                let request = StopRequest {
-                    mode,
-                    ..StopRequest::graceful(Source::Programmatic, number.to_string())
-                };
-                let before = self.clock.now();
-                let led_to = token.request(request);
-                self.made.push((before, self.clock.now()));
-                self.raise(
-                    place,
-                    self.known[place].phase.after(mode),
-                    Some((number, mode)),
-                );
-                assert_eq!(led_to, self.known[place].phase);
+            Step::Request(index, mode) => self.request(index, mode),
+            Step::Child(index) => self.make_child(index),
+            Step::Drop(index) => self.drop_one(index),
+            Step::Wait(index, wanted) => self.wait(index, wanted),
+            Step::GiveUp(index) => self.give_up(index),
+            Step::Move(index) => self.move_on(index),
+            Step::Enter(index) => self.enter(index),
+            Step::Leave(index, commits) => self.leave(index, commits),
+            Step::Pass(index, commits) => self.pass(index, commits),
+            Step::Stopped(index) => self.stopped(index),
+        }
+    }
+
+    fn request(&mut self, index: Index, mode: Mode) {
+        let (token, place) = self.of(index);
+        let number = self.made.len();
+        let request = StopRequest {
+            mode,
+            ..StopRequest::graceful(Source::Programmatic, number.to_string())
+        };
+        let before = self.clock.now();
+        let led_to = token.request(request);
+        self.made.push((before, self.clock.now()));
+        self.raise(
+            place,
+            self.known[place].phase.after(mode),
+            Some((number, mode)),
+        );
+        assert_eq!(led_to, self.known[place].phase);
+    }
+
+    fn make_child(&mut self, index: Index) {
+        let (token, parent) = self.of(index);
+        let place = self.known.len();
+        let child = token.child(format!("child {place}"));
+        assert_eq!(child.name(), format!("child {place}"));
+        self.known.push(Known {
+            parent: Some(parent),
+            phase: self.known[parent].phase,
+            reached: self.known[parent].reached.clone(),
+        });
+        self.add(child, place);
+    }
+
+    fn drop_one(&mut self, index: Index) {
+        // The root stays, so that there is always a token to act on.
+        if self.living.len() > 1 {
+            let place = 1 + index.index(self.living.len() - 1);
+            drop(self.living.swap_remove(place));
+        }
+    }
+
+    fn wait(&mut self, index: Index, wanted: Phase) {
+        let (token, known) = self.of(index);
+        let mut waiting = Waiting {
+            future: token.reached(wanted),
+            wanted,
+            known,
+            woken: Arc::default(),
+        };
+        let is_ready = waiting.poll();
+        assert_eq!(is_ready, self.known[known].phase >= wanted);
+        if !is_ready {
+            self.waiting.push(waiting);
+        }
+    }
+
+    fn give_up(&mut self, index: Index) {
+        if !self.waiting.is_empty() {
+            let place = index.index(self.waiting.len());
+            let Waiting { future, woken, .. } = self.waiting.swap_remove(place);
+            drop(future);
+            assert_eq!(Arc::strong_count(&woken), 1, "its waker is kept");
+        }
+    }
+
+    fn move_on(&mut self, index: Index) {
+        if !self.waiting.is_empty() {
+            let place = index.index(self.waiting.len());
+            let waiting = &mut self.waiting[place];
+            let before = std::mem::take(&mut waiting.woken);
+            assert!(!waiting.poll());
+            assert_eq!(Arc::strong_count(&before), 1, "the old waker is kept");
+            assert_eq!(Arc::strong_count(&waiting.woken), 2);
+        }
+    }
+
+    fn enter(&mut self, index: Index) {
+        let (token, place) = self.of(index);
+        let unit = token.owned_unit(format!("unit {}", self.units.len()));
+        assert_eq!(unit.is_some(), self.known[place].phase == Phase::Running);
+        self.counts.refused += u64::from(unit.is_none());
+        self.units.extend(unit);
+    }
+
+    fn leave(&mut self, index: Index, commits: bool) {
+        if !self.units.is_empty() {
+            let place = index.index(self.units.len());
+            let unit = self.units.swap_remove(place);
+            if commits {
+                unit.commit();
+            } else {
+                drop(unit);
             }
-            Step::Child(index) => {
-                let (token, parent) = self.of(index);
-                let place = self.known.len();
-                let child = token.child(format!("child {place}"));
-                assert_eq!(child.name(), format!("child {place}"));
-                self.known.push(Known {
-                    parent: Some(parent),
-                    phase: self.known[parent].phase,
-                    reached: self.known[parent].reached.clone(),
-                });
-                self.add(child, place);
-            }
-            Step::Drop(index) => {
-                // The root stays, so that there is always a token to act on.
-                if self.living.len() > 1 {
-                    let place = 1 + index.index(self.living.len() - 1);
-                    drop(self.living.swap_remove(place));
+            self.count(commits);
+        }
+    }
+
+    fn pass(&mut self, index: Index, commits: bool) {
+        let (token, place) = self.of(index);
+        let unit = token.unit("in passing");
+        assert_eq!(unit.is_some(), self.known[place].phase == Phase::Running);
+        match unit {
+            None => self.counts.refused += 1,
+            Some(unit) => {
+                if commits {
+                    unit.commit();
+                } else {
+                    drop(unit);
                 }
-            }
-            Step::Wait(index, wanted) => {
-                let (token, known) = self.of(index);
-                let mut waiting = Waiting {
-                    future: token.reached(wanted),
-                    wanted,
-                    known,
-                    woken: Arc::default(),
-                };
-                let is_ready = waiting.poll();
-                assert_eq!(is_ready, self.known[known].phase >= wanted);
-                if !is_ready {
-                    self.waiting.push(waiting);
-                }
-            }
-            Step::GiveUp(index) => {
-                if !self.waiting.is_empty() {
-                    let place = index.index(self.waiting.len());
-                    self.waiting.swap_remove(place);
-                }
-            }
-            Step::Enter(index) => {
-                let (token, place) = self.of(index);
-                let unit = token.owned_unit(format!("unit {}", self.units.len()));
-                assert_eq!(unit.is_some(), self.known[place].phase == Phase::Running);
-                self.counts.refused += u64::from(unit.is_none());
-                self.units.extend(unit);
-            }
-            Step::Leave(index, commits) => {
-                if !self.units.is_empty() {
-                    let place = index.index(self.units.len());
-                    let unit = self.units.swap_remove(place);
-                    if commits {
-                        unit.commit();
-                    } else {
-                        drop(unit);
-                    }
-                    self.count(commits);
-                }
-            }
-            Step::Pass(index, commits) => {
-                let (token, place) = self.of(index);
-                let unit = token.unit("in passing");
-                assert_eq!(unit.is_some(), self.known[place].phase == Phase::Running);
-                match unit {
-                    None => self.counts.refused += 1,
-                    Some(unit) => {
-                        if commits {
-                            unit.commit();
-                        } else {
-                            drop(unit);
-                        }
-                        self.count(commits);
-                    }
-                }
-            }
-            Step::Stopped(index) => {
-                let (token, place) = self.of(index);
-                token.stopped();
-                self.raise(place, Phase::Stopped, None);
+                self.count(commits);
             }
         }
+    }
+
+    fn stopped(&mut self, index: Index) {
+        let (token, place) = self.of(index);
+        token.stopped();
+        self.raise(place, Phase::Stopped, None);
     }
 
     fn count(&mut self, commits: bool) {

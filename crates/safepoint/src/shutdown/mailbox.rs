@@ -209,7 +209,10 @@ impl Mailbox {
                 return;
             }
             let reached = self.record(signal, self.ladder.rung(consumed));
-            *untold = Some(untold.map_or(reached, |earlier| earlier.and(reached)));
+            *untold = match (*untold, reached) {
+                (Some(earlier), Some(later)) => Some(earlier.and(later)),
+                (earlier, later) => earlier.or(later),
+            };
             self.stamps[place].store(0, Ordering::Relaxed);
             self.consumed
                 .store(consumed.wrapping_add(1), Ordering::Relaxed);
@@ -229,7 +232,8 @@ impl Mailbox {
         self.untold.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn record(&self, signal: i32, rung: Rung) -> Reached {
+    /// What is to be told of the arrival, if anything: the end of the process is news only where it is the first to end the time for draining.
+    fn record(&self, signal: i32, rung: Rung) -> Option<Reached> {
         let mode = match rung {
             Rung::Graceful => Mode::Graceful,
             Rung::Immediate => Mode::Immediate,
@@ -237,18 +241,19 @@ impl Mailbox {
                 self.kill.store(signal, Ordering::Relaxed);
                 // It was rung for this arrival, but perhaps the keeper has looked already.
                 self.bell.ring();
-                return Reached::the_end(self.root.tree.clock.now());
+                let is_news = self.root.links().entered[1].is_none();
+                return is_news.then(|| Reached::the_end(self.root.tree.clock.now()));
             }
         };
         let source = self.stops.iter().find(|(stop, _)| *stop == signal);
         let source = source.map_or(Source::System, |(_, source)| *source);
         let name = signal_hook::low_level::signal_name(signal);
-        self.root.record(StopRequest {
+        Some(self.root.record(StopRequest {
             source,
             mode,
             message: name.map_or_else(|| format!("signal {signal}"), str::to_owned),
             signal: Some(signal),
-        })
+        }))
     }
 
     /// The signal by which the process is to end now.

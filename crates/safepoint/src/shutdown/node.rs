@@ -205,6 +205,7 @@ impl Node {
     /// Records a request made here and gives the phase to [`tell`](Self::tell) of it.
     pub(super) fn record(&self, request: StopRequest) -> Reached {
         let now = self.tree.clock.now();
+        let reserve = self.tree.reserve();
         let mut links = self.links();
         // Under the lock: so numbers grow within one list, and who looks at a line of nodes from below never finds a smaller one later.
         let number = self.tree.next_number();
@@ -222,7 +223,7 @@ impl Node {
         let mut deadline = *links.deadline.get_or_insert(now + self.tree.grace);
         if mode == Mode::Immediate {
             // Somebody is in a hurry: what is left is the time to save.
-            deadline = deadline.min(now + self.tree.reserve());
+            deadline = deadline.min(now + reserve);
             links.deadline = Some(deadline);
         }
         Reached {
