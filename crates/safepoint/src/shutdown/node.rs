@@ -39,8 +39,6 @@ pub(super) struct Reached {
     is_first: bool,
     /// The grace period begins with them.
     begins: bool,
-    /// There is one among them; otherwise only the end of the process was asked for.
-    is_request: bool,
 }
 
 impl Reached {
@@ -51,7 +49,6 @@ impl Reached {
             at,
             is_first: false,
             begins: false,
-            is_request: false,
         }
     }
 
@@ -62,7 +59,6 @@ impl Reached {
             at: self.at,
             is_first: self.is_first || later.is_first,
             begins: self.begins || later.begins,
-            is_request: self.is_request || later.is_request,
         }
     }
 }
@@ -231,7 +227,6 @@ impl Node {
             at: now,
             is_first,
             begins,
-            is_request: true,
         }
     }
 
@@ -251,9 +246,6 @@ impl Node {
 
     /// Tells everybody of a recorded request.
     pub(super) fn tell(self: &Arc<Self>, reached: Reached) -> Phase {
-        if !reached.is_request && self.tree.told() >= reached.phase {
-            return reached.phase;
-        }
         if reached.is_first && self.is_root() {
             let first = self
                 .links()

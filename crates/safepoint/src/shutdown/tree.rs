@@ -258,11 +258,6 @@ impl Tree {
         }
     }
 
-    /// The phase of the root that every token has been told of.
-    pub(super) fn told(&self) -> Phase {
-        lock(&self.propagation).phase
-    }
-
     /// Whether every token has been told of the root's `phase`; if not, `waker` is woken at the next step.
     pub(super) fn is_propagated(&self, phase: Phase, waker: &Waker) -> bool {
         let waker = waker.clone();
