@@ -167,6 +167,15 @@ impl Tree {
         lane
     }
 
+    /// The calling thread's number; its lane has its name for reports.
+    pub(super) fn here(&self) -> u64 {
+        // The threads of a model are one to the system, so they would write to one lane.
+        if cfg!(not(safepoint_loom)) {
+            self.lane();
+        }
+        thread::serial()
+    }
+
     /// A unit left, or was refused, while its token was stopping.
     #[cold]
     pub(super) fn left_late(&self, node: &Node, open: Option<Open>) {

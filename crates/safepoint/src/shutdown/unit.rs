@@ -208,7 +208,7 @@ impl OpenEntry {
             name: name.clone(),
             kind,
             started: Duration::from_nanos(node.tree.tick()),
-            serial: node.tree.lane().serial(),
+            serial: node.tree.here(),
         };
         let key = node.tree.registry.enter(entry, node.cell())?;
         Some(Self {
@@ -232,7 +232,7 @@ impl OpenEntry {
 
     /// Notes that the work goes on on the calling thread.
     pub(super) fn runs_here(&self) {
-        let serial = self.node.tree.lane().serial();
+        let serial = self.node.tree.here();
         self.node.tree.registry.moved(self.key, serial);
     }
 }
