@@ -41,8 +41,14 @@ impl Observers {
         }
     }
 
-    /// Tells of the end, and gives the observers up to `patience` in all to take it in: the process may end right after.
-    pub(super) fn after_stop(&self, report: &StopReport, clock: &Clock, patience: Duration) {
+    /// Tells of the end, and gives the observers, and those who `are_told` already, up to `patience` in all to take it in: the process may end right after.
+    pub(super) fn after_stop(
+        &self,
+        report: &StopReport,
+        are_told: Option<Receiver<()>>,
+        clock: &Clock,
+        patience: Duration,
+    ) {
         let until = clock.now() + patience;
         let observers =
             std::mem::take(&mut *self.after.lock().unwrap_or_else(PoisonError::into_inner));
@@ -58,7 +64,7 @@ impl Observers {
                 told
             })
             .collect();
-        for told in told {
+        for told in told.into_iter().chain(are_told) {
             // Nothing is ever sent: the other end is dropped when the observer has returned or panicked.
             if told.recv_timeout(until.since(clock.now())) == Err(RecvTimeoutError::Timeout) {
                 return;
