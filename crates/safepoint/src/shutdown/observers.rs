@@ -78,3 +78,38 @@ fn on_own_thread(tell: impl FnOnce() + Send + 'static) {
     // Without a thread to spare the observer goes untold: it must not hold the stop up.
     let _ = thread.spawn(tell);
 }
+
+#[cfg(all(test, not(safepoint_loom)))]
+mod tests {
+    use super::*;
+    use crate::shutdown::Shutdown;
+    use std::sync::Arc;
+
+    #[test]
+    fn observers_that_are_slow_one_after_the_other_share_the_patience() {
+        const SLOW: u64 = 10;
+        let patience = Duration::from_millis(400);
+        let observers = Observers::default();
+        let (_release, hold) = channel::<()>();
+        let hold = Arc::new(Mutex::new(hold));
+        let (tell, told) = channel();
+        let (_, mut before) = channel::<()>();
+        for number in 0..SLOW {
+            // Each is slow from the end of the one before.
+            let (done, next) = channel::<()>();
+            let before = std::mem::replace(&mut before, next);
+            let (hold, tell) = (Arc::clone(&hold), tell.clone());
+            observers.add_after(Box::new(move |_| {
+                let _done = done;
+                let _ = before.recv();
+                let hold = hold.lock().expect("whole");
+                let _ = hold.recv_timeout(patience * 3 / 4);
+                // The test may be over.
+                let _ = tell.send(number);
+            }));
+        }
+        let report = Shutdown::builder().build().expect("built").finish();
+        observers.after_stop(&report, None, &Clock::start(), patience);
+        assert!(told.try_iter().all(|number| number + 1 < SLOW));
+    }
+}

@@ -236,6 +236,22 @@ mod tests {
     }
 
     #[test]
+    fn after_an_immediate_request_what_remains_is_at_most_the_reserve() {
+        let (grace, reserve) = (Duration::from_secs(60), Duration::from_secs(5));
+        let tree = Tree::new(Clock::start(), grace, Some(reserve));
+        let token = ShutdownToken {
+            node: Node::root(tree),
+        };
+        token.clock().pause();
+        token.request(StopRequest::graceful(Source::User, "please"));
+        assert_eq!(token.remaining(), Some(grace));
+        token.request(StopRequest::immediate(Source::User, "now"));
+        assert_eq!(token.remaining(), Some(reserve));
+        token.request(StopRequest::graceful(Source::User, "no hurry"));
+        assert_eq!(token.remaining(), Some(reserve));
+    }
+
+    #[test]
     fn an_expired_grace_period_terminates() {
         let token = token(Duration::ZERO);
         assert_eq!(token.enforce_deadline(), None);
