@@ -259,7 +259,12 @@ impl Node {
         if reached.begins {
             self.put_in_diary(reached.at);
         }
-        self.raise(reached.phase, reached.at);
+        let told = self.raise(reached.phase, reached.at);
+        match self.tree.keeper() {
+            // The keeper must not hang.
+            Some(keeper) if keeper.is_here() && !told.is_empty() => keeper.tell(|| call(told)),
+            _ => call(told),
+        }
         reached.phase
     }
 
@@ -278,7 +283,12 @@ impl Node {
     /// Advances without a request: the grace period is over, or all is.
     pub(super) fn advance_to(self: &Arc<Self>, to: Phase) {
         if self.phase() < to {
-            self.raise(to, self.tree.clock.now());
+            let told = self.raise(to, self.tree.clock.now());
+            match self.tree.keeper() {
+                // Nobody's request: whoever is here, the keeper or the end of the stop, must not hang.
+                Some(keeper) if !told.is_empty() => keeper.tell(|| call(told)),
+                _ => call(told),
+            }
         }
     }
 
@@ -308,8 +318,9 @@ impl Node {
         self.line().filter_map(|node| node.links().deadline).min()
     }
 
-    /// Raises the phase here and below, and wakes and tells everybody concerned. Returns when every child is told.
-    pub(super) fn raise(self: &Arc<Self>, to: Phase, entered: Moment) {
+    /// Raises the phase here and below, and wakes and tells everybody concerned but the caller's observers, who are left to tell. Returns when every child
+    /// is told.
+    fn raise(self: &Arc<Self>, to: Phase, entered: Moment) -> Vec<(Arc<Self>, Observer)> {
         let mut pending = vec![Arc::clone(self)];
         let mut told: Vec<(Arc<Self>, Observer)> = Vec::new();
         let mut followers: Vec<(Arc<Self>, Observer)> = Vec::new();
@@ -344,24 +355,15 @@ impl Node {
         for (node, follower) in followers {
             follower(node.phase());
         }
-        if !told.is_empty() {
-            self.tell_observers(told);
-        }
+        told
     }
+}
 
-    /// Calls the caller's observers, each apart from the panics of the others: on the thread that made the request, or on the teller's when that is
-    /// the keeper, which must not hang.
-    fn tell_observers(&self, told: Vec<(Arc<Self>, Observer)>) {
-        let call = move || {
-            for (node, observer) in told {
-                // The panic hook has printed a panic; the request itself is not to fail by it.
-                let _ = catch(|| observer(node.phase()));
-            }
-        };
-        match self.tree.keeper() {
-            Some(keeper) if keeper.is_here() => keeper.tell(call),
-            _ => call(),
-        }
+/// Calls the caller's observers, each apart from the panics of the others.
+fn call(told: Vec<(Arc<Node>, Observer)>) {
+    for (node, observer) in told {
+        // The panic hook has printed a panic; the request itself is not to fail by it.
+        let _ = catch(|| observer(node.phase()));
     }
 }
 

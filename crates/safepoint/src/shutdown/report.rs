@@ -301,6 +301,25 @@ mod tests {
     use crate::shutdown::{Open, OpenKind, Shutdown};
 
     #[test]
+    fn the_exit_code_of_a_signal_that_there_is_not_is_that_of_a_stop() {
+        for (signal, code) in [
+            (libc::SIGTERM, 143),
+            (127, 255),
+            (128, STOPPED),
+            (-200, STOPPED),
+            (i32::MAX, STOPPED),
+            (i32::MIN, STOPPED),
+        ] {
+            let shutdown = Shutdown::builder().build().expect("built");
+            shutdown.token().request(StopRequest {
+                signal: Some(signal),
+                ..StopRequest::graceful(crate::shutdown::Source::System, "a signal")
+            });
+            assert_eq!(shutdown.finish().exit_code(), code, "{signal}");
+        }
+    }
+
+    #[test]
     fn the_text_names_what_held_the_stop_up_for_long_and_steers_no_terminal() {
         let mut report = Shutdown::builder().build().expect("built").finish();
         let held = |number: u64| HeldUp {

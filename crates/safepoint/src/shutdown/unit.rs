@@ -372,6 +372,63 @@ mod tests {
     }
 
     #[test]
+    fn seventy_thousand_units_of_one_thread_are_all_counted() {
+        const UNITS: usize = 70_000;
+        let shutdown = Shutdown::builder()
+            .grace(std::time::Duration::ZERO)
+            .build()
+            .expect("built");
+        let token = shutdown.token();
+        let mut units: Vec<_> = (0..UNITS)
+            .map(|_| token.unit("one of many").expect("running"))
+            .collect();
+        assert_eq!(token.status().open.len(), UNITS);
+        let last = units.pop();
+        drop(units);
+        assert_eq!(token.status().open.len(), 1);
+        assert!(!token.node.tree.is_idle());
+        let mut units: Vec<_> = (0..UNITS)
+            .map(|_| token.unit("one of many").expect("running"))
+            .collect();
+        units.extend(last);
+        token.request(StopRequest::graceful(Source::User, "enough"));
+        let report = shutdown.finish();
+        assert_eq!(report.given_up.len(), UNITS + 1);
+        let last = units.pop();
+        drop(units);
+        assert!(!token.node.tree.is_idle());
+        drop(last);
+        assert!(token.node.tree.is_idle());
+    }
+
+    #[test]
+    fn what_a_committed_unit_holds_for_its_rollback_goes_before_the_unit_does() {
+        struct Holds(
+            crate::shutdown::ShutdownToken,
+            std::sync::mpsc::Sender<usize>,
+        );
+        impl Drop for Holds {
+            fn drop(&mut self) {
+                self.1.send(self.0.status().open.len()).expect("heard");
+            }
+        }
+        let shutdown = shutdown();
+        let token = shutdown.token();
+        let (open, was_open) = std::sync::mpsc::channel();
+        let mut unit = token.unit("borrowed").expect("running");
+        let held = Holds(token.clone(), open.clone());
+        unit.on_rollback(move || drop(held));
+        unit.commit();
+        assert_eq!(was_open.try_recv(), Ok(1));
+        let mut unit = token.owned_unit("owned").expect("running");
+        let held = Holds(token.clone(), open);
+        unit.on_rollback(move || drop(held));
+        unit.commit();
+        assert_eq!(was_open.try_recv(), Ok(1));
+        assert_eq!(token.status().units.committed, 2);
+    }
+
+    #[test]
     fn a_thread_that_ends_hands_its_lane_on_and_the_counts_stay() {
         let shutdown = shutdown();
         for round in 0..100u32 {
