@@ -269,7 +269,7 @@ fn ten() -> safepoint::Result<()> {
         for _ in 0..10 {
             raise(Signal::SIGTERM).expect("raised");
         }
-        let took = clock.now().since(Default::default());
+        let took = clock.now().since(Moment::default());
         // Again if the system held the row up, for then it counts more than once by right.
         if took < REPEAT_WINDOW / 2 {
             say(&format!("{} request", shutdown.token().requests().len()));
