@@ -7,6 +7,7 @@ use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 struct Program {
@@ -55,6 +56,13 @@ impl Program {
         kill(self.pid(), signal).expect("sent");
     }
 
+    /// Has it stand still.
+    fn stop(&self) {
+        self.send(Signal::SIGSTOP);
+        let stopped = waitpid(self.pid(), Some(WaitPidFlag::WUNTRACED)).expect("waited");
+        assert_eq!(stopped, WaitStatus::Stopped(self.pid(), Signal::SIGSTOP));
+    }
+
     fn pid(&self) -> Pid {
         Pid::from_raw(i32::try_from(self.child.id()).expect("a pid"))
     }
@@ -75,6 +83,15 @@ impl Drop for Program {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The observers are told meanwhile, and say something or not.
+fn only_once(line: &str, rest: &str) {
+    assert_eq!(
+        rest.lines().filter(|said| *said == line).count(),
+        1,
+        "{rest}"
+    );
 }
 
 fn stopper() -> std::path::PathBuf {
@@ -130,17 +147,99 @@ fn the_second_signal_is_an_immediate_request_and_the_third_ends_the_process() {
 
 #[test]
 fn the_same_signal_ten_times_in_a_row_counts_once() {
-    let mut program = Program::start("phases");
+    let mut program = Program::start("ten");
+    program.expect("1 request");
+    assert_eq!(program.end().1.code(), Some(0));
+}
+
+#[test]
+fn two_signals_at_once_are_told_and_their_grace_period_ends() {
+    let mut program = Program::start("burst");
     program.expect("ready");
-    // Stopped, the program takes them in one go, and no time passes between them.
-    program.send(Signal::SIGSTOP);
-    for _ in 0..10 {
-        program.send(Signal::SIGTERM);
-    }
-    program.send(Signal::SIGCONT);
-    program.expect("draining after 1: SYSTEM SIGTERM");
+    program.stop();
+    program.send(Signal::SIGTERM);
     program.send(Signal::SIGINT);
-    program.expect("terminating after 2: USER SIGINT");
+    program.send(Signal::SIGCONT);
+    program.expect("told");
+    let told = program.line();
+    assert!(told.starts_with("terminating after 2: "), "{told}");
+    assert_eq!(program.end().1.code(), Some(0));
+}
+
+#[test]
+fn panics_of_the_callers_code_keep_no_later_signal_from_being_looked_after() {
+    let mut program = Program::start("panics");
+    program.expect("ready");
+    for (signal, line) in [
+        (Signal::SIGUSR1, "callback"),
+        (Signal::SIGUSR2, "info"),
+        (Signal::SIGUSR1, "callback"),
+        (Signal::SIGUSR2, "info"),
+        (Signal::SIGTERM, "draining"),
+        (Signal::SIGUSR1, "callback"),
+        (Signal::SIGINT, "terminating"),
+    ] {
+        program.send(signal);
+        program.expect(line);
+    }
+    program.send(Signal::SIGHUP);
+    let (rest, status) = program.end();
+    only_once("last act", &rest);
+    assert_eq!(status.signal(), Some(Signal::SIGHUP as i32));
+}
+
+#[test]
+fn panics_of_the_callers_code_keep_no_grace_period_from_ending() {
+    let mut program = Program::start("panics-briefly");
+    program.expect("ready");
+    program.send(Signal::SIGUSR1);
+    program.expect("callback");
+    program.send(Signal::SIGTERM);
+    program.expect("draining");
+    let (report, status) = program.end();
+    assert!(report.contains("gave up: unit `endless`"), "{report}");
+    assert_eq!(status.code(), Some(0));
+}
+
+#[test]
+fn an_observer_that_hangs_holds_neither_way_to_end_up() {
+    let mut program = Program::start("observer-hangs");
+    program.expect("ready");
+    program.send(Signal::SIGTERM);
+    program.expect("saved");
+    let (report, status) = program.end();
+    assert!(report.contains("hook `hangs` (drain): hung"), "{report}");
+    assert!(report.ends_with("\ndropped"), "{report}");
+    assert_eq!(status.code(), Some(0));
+}
+
+#[test]
+fn the_last_rung_ends_the_process_whatever_the_signal_does_by_default() {
+    let killed = libc::SIGKILL;
+    for (signal, ends_by) in [
+        (libc::SIGRTMIN(), libc::SIGRTMIN()),
+        (libc::SIGCHLD, killed),
+        (libc::SIGWINCH, killed),
+        (libc::SIGCONT, killed),
+    ] {
+        let mut command = Command::new(stopper());
+        command.args(["last-rung", &signal.to_string()]);
+        let (rest, status) = Program::start_as(&mut command).end();
+        assert_eq!(rest, "last act", "{signal}");
+        assert_eq!(status.signal(), Some(ends_by), "{signal}");
+    }
+}
+
+#[test]
+fn a_signal_that_nobody_can_handle_is_refused_by_name_and_nothing_is_changed() {
+    let mut program = Program::start("refused");
+    for name in ["SIGSEGV", "SIGSTOP", "0", "-1", "99", "SIGKILL", "SIGKILL"] {
+        let refused = program.line();
+        let start = format!("Invalid: the signal `{name}` cannot be listened to: ");
+        assert!(refused.starts_with(&start), "{refused}");
+    }
+    program.expect("changed: false");
+    assert_eq!(program.end().1.code(), Some(0));
 }
 
 #[test]
@@ -173,12 +272,12 @@ fn the_last_act_comes_before_the_end() {
     program.expect("terminating");
     program.send(Signal::SIGHUP);
     let (rest, status) = program.end();
-    assert_eq!(rest, "last act");
+    only_once("last act", &rest);
     assert_eq!(status.signal(), Some(Signal::SIGHUP as i32));
 }
 
 #[test]
-fn the_last_rung_works_though_an_observer_hangs_on_the_keeper_thread() {
+fn the_last_rung_works_though_an_observer_hangs() {
     let mut program = Program::start("stuck");
     program.expect("ready");
     program.send(Signal::SIGTERM);
@@ -203,7 +302,8 @@ fn a_callback_may_send_its_own_process_a_stop_signal() {
     let mut program = Program::start("raises");
     program.expect("ready");
     program.send(Signal::SIGUSR1);
-    program.find("raised");
+    let report = program.find("stopped in");
+    assert!(report.contains("SIGTERM"), "{report}");
     let (_, status) = program.end();
     assert_eq!(status.code(), Some(0));
 }
@@ -227,6 +327,17 @@ fn another_librarys_handler_is_kept_and_said() {
     program.expect("Restored");
     program.expect("foreign: 2");
     assert_eq!(program.end().1.code(), Some(0));
+}
+
+#[test]
+fn the_default_action_is_done_when_another_library_gives_our_handler_back_to_nobody() {
+    let mut program = Program::start("left-behind");
+    program.expect("Replaced([15])");
+    program.expect("ready");
+    program.send(Signal::SIGTERM);
+    let (rest, status) = program.end();
+    assert_eq!(rest, "");
+    assert_eq!(status.signal(), Some(Signal::SIGTERM as i32));
 }
 
 #[test]
@@ -274,6 +385,40 @@ fn a_second_signal_ends_a_fork_that_does_not_look() {
         "{ended}"
     );
     program.expect("parent stopping: false");
+}
+
+#[test]
+fn a_fork_may_drop_or_finish_its_copy_and_runs_no_hook() {
+    for (scenario, ended) in [
+        ("fork-drop", "dropped"),
+        ("fork-finish", "finished: 0 hooks"),
+    ] {
+        let mut program = Program::start(scenario);
+        program.expect(ended);
+        program.expect("Exited(Pid(N), 0)");
+        program.expect("parent stopping: false");
+        program.expect("hook ran");
+        program.expect("observer ran");
+        program.expect("Restored");
+        assert_eq!(program.end().1.code(), Some(0));
+    }
+}
+
+#[test]
+fn a_fork_with_a_shutdown_of_its_own_has_the_whole_ladder_to_itself() {
+    let mut program = Program::start("fork-own");
+    let fork = program.find("fork ");
+    let fork = Pid::from_raw(fork["fork ".len()..].parse().expect("a pid"));
+    program.expect("ready");
+    kill(fork, Signal::SIGTERM).expect("sent");
+    program.expect("draining after 1: SYSTEM SIGTERM");
+    kill(fork, Signal::SIGINT).expect("sent");
+    program.expect("terminating after 2: USER SIGINT");
+    kill(fork, Signal::SIGHUP).expect("sent");
+    program.expect("Signaled(Pid(N), SIGHUP, false)");
+    program.expect("parent stopping: false");
+    program.expect("draining after 1: SYSTEM SIGTERM");
+    assert_eq!(program.end().1.code(), Some(0));
 }
 
 #[test]

@@ -13,8 +13,9 @@ struct Example {
 }
 
 impl Example {
-    fn start(program: &str) -> Self {
+    fn start(program: &str, arguments: &[&str]) -> Self {
         let mut child = Command::new(program)
+            .args(arguments)
             .stdout(Stdio::piped())
             .spawn()
             .expect("started");
@@ -63,7 +64,7 @@ fn get(address: &str, path: &str) -> std::io::Result<String> {
 #[test]
 fn the_loop_and_the_pool_end_between_two_units() {
     for program in [env!("CARGO_BIN_EXE_bare_loop"), env!("CARGO_BIN_EXE_pool")] {
-        let mut example = Example::start(program);
+        let mut example = Example::start(program, &[]);
         assert!(example.line().contains("Ctrl-C stops"));
         example.ctrl_c();
         let (rest, code) = example.end();
@@ -90,7 +91,7 @@ fn the_loop_ends_at_its_time_limit() {
 
 #[test]
 fn the_threads_lose_no_order() {
-    let mut example = Example::start(env!("CARGO_BIN_EXE_threads"));
+    let mut example = Example::start(env!("CARGO_BIN_EXE_threads"), &[]);
     assert!(example.line().contains("Ctrl-C stops"));
     example.ctrl_c();
     let (rest, code) = example.end();
@@ -118,7 +119,8 @@ fn the_threads_lose_no_order() {
 
 #[test]
 fn the_service_is_not_ready_first_and_closes_afterwards() {
-    let mut example = Example::start(env!("CARGO_BIN_EXE_service"));
+    // Long enough for a question after Ctrl-C, also on a machine that is busy.
+    let mut example = Example::start(env!("CARGO_BIN_EXE_service"), &["2000"]);
     let line = example.line();
     let address = line
         .split("http://")

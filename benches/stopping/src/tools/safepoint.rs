@@ -1,9 +1,8 @@
 //! safepoint itself.
 
-use std::time::Duration;
+use std::sync::Arc;
 
-use safepoint::clock::Clock;
-use safepoint::shutdown::{OwnedUnit, ShutdownToken, Source, StopRequest, Unit};
+use safepoint::shutdown::{OwnedUnit, Shutdown, ShutdownToken, Source, StopRequest, Unit};
 
 use super::{Check, Children, Tool, Units, Waits};
 
@@ -12,23 +11,28 @@ const RECORD: &str = "record 17";
 
 /// A token that no signal reaches, with units that stay on their thread.
 #[derive(Clone, Debug)]
-pub struct Safepoint(ShutdownToken);
+pub struct Safepoint {
+    token: ShutdownToken,
+    /// Keeps time, as in a program.
+    _shutdown: Arc<Shutdown>,
+}
 
 impl Tool for Safepoint {
     const NAME: &str = "safepoint";
 
     fn new() -> Self {
-        Self(ShutdownToken::detached(
-            Clock::start(),
-            Duration::from_secs(60),
-        ))
+        let shutdown = Shutdown::builder().build().expect("a thread to spare");
+        Self {
+            token: shutdown.token(),
+            _shutdown: Arc::new(shutdown),
+        }
     }
 }
 
 impl Check for Safepoint {
     #[inline(always)]
     fn is_stopping(&self) -> bool {
-        self.0.is_stopping()
+        self.token.is_stopping()
     }
 }
 
@@ -38,7 +42,7 @@ impl Units for Safepoint {
 
     #[inline(always)]
     fn enter(&self) -> Self::Unit<'_> {
-        self.0.unit(RECORD)
+        self.token.unit(RECORD)
     }
 
     #[inline(always)]
@@ -54,7 +58,7 @@ impl Children for Safepoint {
 
     #[inline(always)]
     fn child(&self) -> ShutdownToken {
-        self.0.child("request")
+        self.token.child("request")
     }
 
     async fn child_stopping(child: ShutdownToken) {
@@ -64,12 +68,12 @@ impl Children for Safepoint {
 
 impl Waits for Safepoint {
     fn request(&self) {
-        self.0
+        self.token
             .request(StopRequest::graceful(Source::Programmatic, "measured"));
     }
 
     fn stopping(&self) -> impl Future<Output = ()> + Send + 'static {
-        self.0.stopping()
+        self.token.stopping()
     }
 }
 
@@ -92,7 +96,7 @@ impl Units for SafepointOwned {
 
     #[inline(always)]
     fn enter(&self) -> Self::Unit<'_> {
-        self.0.0.owned_unit(RECORD)
+        self.0.token.owned_unit(RECORD)
     }
 
     #[inline(always)]

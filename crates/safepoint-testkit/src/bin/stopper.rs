@@ -8,13 +8,17 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::channel;
 use std::time::Duration;
 
+use nix::libc;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, raise, sigaction};
 use nix::sys::wait::waitpid;
-use nix::unistd::{ForkResult, Pid, fork};
+use nix::unistd::{ForkResult, Pid, alarm, fork};
+use safepoint::clock::{Clock, Moment};
 use safepoint::shutdown::{
-    Builder, Order as HookOrder, Phase, Rung, Shutdown, ShutdownToken, Source, StopRequest,
+    Builder, Order as HookOrder, Phase, REPEAT_WINDOW, Rung, Shutdown, ShutdownToken, Source,
+    StopRequest,
 };
 
 /// Longer than a test takes.
@@ -27,6 +31,7 @@ extern "C" fn foreign(_: i32) {
 }
 
 fn main() -> ExitCode {
+    die_when_it_takes_too_long();
     let scenario = std::env::args().nth(1).unwrap_or_default();
     match run(&scenario) {
         Ok(()) => ExitCode::SUCCESS,
@@ -48,13 +53,35 @@ fn run(scenario: &str) -> safepoint::Result<()> {
         "phases" => phases(builder()),
         "last-act" => last_act(),
         "stuck" => stuck(),
+        "panics" => panics(LONG),
+        "panics-briefly" => panics(Duration::from_millis(300)),
+        "observer-hangs" => observer_hangs(),
+        "burst" => burst(),
+        "ten" => ten(),
+        "last-rung" => last_rung(),
+        "refused" => {
+            refused();
+            Ok(())
+        }
         "raises" => raises(),
         "restores" => restores(),
         "replaced" => replaced(),
+        "left-behind" => left_behind(),
         "earlier" => earlier(),
         "several" => several(),
         "fork-flag" => forked(true),
         "fork-default" => forked(false),
+        "fork-drop" => fork_ends(|shutdown| {
+            drop(shutdown);
+            say("dropped");
+        }),
+        "fork-finish" => fork_ends(|shutdown| {
+            say(&format!(
+                "finished: {} hooks",
+                shutdown.finish().hooks.len()
+            ));
+        }),
+        "fork-own" => fork_installs(),
         "info" => info(),
         "unit" => unit(),
         other => {
@@ -62,6 +89,12 @@ fn run(scenario: &str) -> safepoint::Result<()> {
             Ok(())
         }
     }
+}
+
+/// A program that hangs ends by SIGALRM, which no test expects.
+fn die_when_it_takes_too_long() {
+    let seconds = u32::try_from(LONG.as_secs()).unwrap_or(u32::MAX);
+    alarm::set(seconds);
 }
 
 fn builder() -> Builder {
@@ -142,7 +175,7 @@ fn last_act() -> safepoint::Result<()> {
     }
 }
 
-/// An observer hangs on the keeper thread: the last rung must work all the same.
+/// An observer hangs: the last rung must work all the same.
 fn stuck() -> safepoint::Result<()> {
     let shutdown = builder().last_act(|| say("last act")).install()?;
     let token = shutdown.token();
@@ -158,11 +191,147 @@ fn stuck() -> safepoint::Result<()> {
     }
 }
 
+/// All that the caller may have called panics, each after a line.
+fn panics(grace: Duration) -> safepoint::Result<()> {
+    std::panic::set_hook(Box::new(|_| {}));
+    let shutdown = Shutdown::builder()
+        .grace(grace)
+        .on_signal(Signal::SIGUSR1 as i32, |_| trouble("callback"))
+        .info_signal(Signal::SIGUSR2 as i32, |_| trouble("info"))
+        .last_act(|| trouble("last act"))
+        .install()?;
+    let token = shutdown.token();
+    token.observe(|phase| trouble(phase.name()));
+    let _unit = token.owned_unit("endless").expect("running");
+    say("ready");
+    token.wait();
+    say(&shutdown.finish().to_string());
+    Ok(())
+}
+
+fn trouble(line: &str) {
+    say(line);
+    assert!(line.is_empty(), "{line}");
+}
+
+/// An observer hangs: a hook that hangs too is left behind in time, and neither way to end waits for it.
+fn observer_hangs() -> safepoint::Result<()> {
+    let (began, begun) = channel();
+    let hanging = move |_: Phase| {
+        // The receiver is gone once it has heard of it.
+        let _ = began.send(());
+        hang();
+    };
+    let shutdown = Shutdown::builder()
+        .grace(Duration::from_secs(1))
+        .reserve(Duration::from_millis(500))
+        .hook(HookOrder::Drain, "hangs", |_| hang())
+        .hook(HookOrder::Save, "save", |_| say("saved"))
+        .install()?;
+    shutdown.token().observe(hanging.clone());
+    say("ready");
+    begun.recv().expect("told");
+    say(&shutdown.finish().to_string());
+    let second = builder().install()?;
+    second.token().observe(hanging);
+    raise(Signal::SIGTERM).expect("raised");
+    begun.recv().expect("told");
+    drop(second);
+    say("dropped");
+    Ok(())
+}
+
+fn hang() {
+    loop {
+        std::thread::park();
+    }
+}
+
+/// Two stop signals at once, and nobody who finishes.
+fn burst() -> safepoint::Result<()> {
+    let (tell, told_of) = channel();
+    let shutdown = Shutdown::builder()
+        .grace(Duration::from_millis(300))
+        .ladder(&[Rung::Graceful, Rung::Graceful, Rung::Kill])
+        .before_stop(move |_| tell.send(()).expect("heard"))
+        .install()?;
+    say("ready");
+    told_of.recv().expect("told");
+    say("told");
+    let token = shutdown.token();
+    wait_for(&token, Phase::Terminating);
+    say(&told(&token));
+    Ok(())
+}
+
+/// Raises one signal ten times in a row: the kernel merges none of those that a thread sends itself.
+fn ten() -> safepoint::Result<()> {
+    loop {
+        let shutdown = builder().install()?;
+        let clock = Clock::start();
+        for _ in 0..10 {
+            raise(Signal::SIGTERM).expect("raised");
+        }
+        let took = clock.now().since(Moment::default());
+        // Again if the system held the row up, for then it counts more than once by right.
+        if took < REPEAT_WINDOW / 2 {
+            say(&format!("{} request", shutdown.token().requests().len()));
+            return Ok(());
+        }
+    }
+}
+
+/// The kill rung for the signal whose number is the second argument.
+fn last_rung() -> safepoint::Result<()> {
+    let number = std::env::args()
+        .nth(2)
+        .and_then(|number| number.parse().ok());
+    let number: i32 = number.expect("a number");
+    let _shutdown = builder()
+        .stop_signal(number, Source::System)
+        .ladder(&[Rung::Kill])
+        .last_act(|| say("last act"))
+        .install()?;
+    // SAFETY: raise(3) takes any number. nix has no name for the realtime signals.
+    unsafe { libc::raise(number) };
+    hang();
+    Ok(())
+}
+
+/// Signals that are refused leave all as it was.
+fn refused() {
+    let before = dispositions();
+    for number in [libc::SIGSEGV, libc::SIGSTOP, 0, -1, 99] {
+        let refused = builder().stop_signal(number, Source::System).install();
+        let error = refused.expect_err("refused");
+        say(&format!("{:?}: {error}", error.kind()));
+    }
+    for refused in [
+        builder().on_signal(libc::SIGKILL, |_| {}).install(),
+        builder().info_signal(libc::SIGKILL, |_| {}).install(),
+    ] {
+        let error = refused.expect_err("refused");
+        say(&format!("{:?}: {error}", error.kind()));
+    }
+    say(&format!("changed: {}", dispositions() != before));
+}
+
+/// Which signals are handled and which ignored, and how many threads there are.
+fn dispositions() -> Vec<String> {
+    let status = std::fs::read_to_string("/proc/self/status").expect("read");
+    let lines = status.lines();
+    let wanted = |line: &&str| {
+        ["SigCgt", "SigIgn", "Threads"]
+            .iter()
+            .any(|word| line.starts_with(word))
+    };
+    lines.filter(wanted).map(str::to_owned).collect()
+}
+
 /// A callback that sends the process a signal itself.
 fn raises() -> safepoint::Result<()> {
     let program = builder().on_signal(Signal::SIGUSR1 as i32, |_| {
         raise(Signal::SIGTERM).expect("raised");
-        say("raised");
     });
     stop_and_report(program)
 }
@@ -177,19 +346,19 @@ fn restores() -> safepoint::Result<()> {
     }
 }
 
-fn install_foreign() {
+fn install_foreign() -> SigAction {
     let action = SigAction::new(
         SigHandler::Handler(foreign),
         SaFlags::empty(),
         SigSet::empty(),
     );
     // SAFETY: the handler only adds to an atomic.
-    unsafe { sigaction(Signal::SIGTERM, &action) }.expect("installed");
+    unsafe { sigaction(Signal::SIGTERM, &action) }.expect("installed")
 }
 
 fn replaced() -> safepoint::Result<()> {
     let shutdown = builder().install()?;
-    install_foreign();
+    let _ = install_foreign();
     shutdown
         .token()
         .request(StopRequest::graceful(Source::Programmatic, "enough"));
@@ -206,8 +375,20 @@ fn replaced() -> safepoint::Result<()> {
     Ok(())
 }
 
+/// The other library puts back what it found, our handler, when no shutdown is left.
+fn left_behind() -> safepoint::Result<()> {
+    let shutdown = builder().install()?;
+    let found = install_foreign();
+    say(&format!("{:?}", shutdown.finish().handlers));
+    // SAFETY: the handler is the one that was in force before.
+    unsafe { sigaction(Signal::SIGTERM, &found) }.expect("installed");
+    say("ready");
+    hang();
+    Ok(())
+}
+
 fn earlier() -> safepoint::Result<()> {
-    install_foreign();
+    let _ = install_foreign();
     let shutdown = builder().install()?;
     raise(Signal::SIGTERM).expect("raised");
     say(&format!("stopping: {}", shutdown.token().is_stopping()));
@@ -258,6 +439,51 @@ fn forked(checks: bool) -> safepoint::Result<()> {
         }
     }
     Ok(())
+}
+
+/// A fork whose copy of the shutdown comes to its end.
+fn fork_ends(end: impl Fn(Shutdown)) -> safepoint::Result<()> {
+    let shutdown = builder()
+        .hook(HookOrder::Save, "save", |_| say("hook ran"))
+        .after_stop(|_| say("observer ran"))
+        .install()?;
+    let token = shutdown.token();
+    // SAFETY: no other thread of this program holds a lock: the keeper sleeps, and nobody else is there.
+    match unsafe { fork() }.expect("forked") {
+        ForkResult::Child => {
+            die_when_it_takes_too_long();
+            end(shutdown);
+        }
+        ForkResult::Parent { child } => {
+            let ended = waitpid(child, None).expect("waited");
+            say(&format!("{ended:?}").replace(&child.to_string(), "N"));
+            say(&format!("parent stopping: {}", token.is_stopping()));
+            say(&format!("{:?}", shutdown.finish().handlers));
+        }
+    }
+    Ok(())
+}
+
+/// A fork that installs a shutdown of its own, with its parent's copy still there.
+fn fork_installs() -> safepoint::Result<()> {
+    let shutdown = builder().install()?;
+    let token = shutdown.token();
+    // SAFETY: as above.
+    match unsafe { fork() }.expect("forked") {
+        ForkResult::Child => {
+            die_when_it_takes_too_long();
+            say(&format!("fork {}", Pid::this()));
+            phases(builder())
+        }
+        ForkResult::Parent { child } => {
+            let ended = waitpid(child, None).expect("waited");
+            say(&format!("{ended:?}").replace(&child.to_string(), "N"));
+            say(&format!("parent stopping: {}", token.is_stopping()));
+            raise(Signal::SIGTERM).expect("raised");
+            say(&told(&token));
+            Ok(())
+        }
+    }
 }
 
 fn info() -> safepoint::Result<()> {

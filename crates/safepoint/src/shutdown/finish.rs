@@ -252,6 +252,7 @@ fn either(sleep: &mut Sleep, stopping: &mut Stopping, context: &mut Context<'_>)
 #[cfg(all(test, not(safepoint_loom)))]
 mod tests {
     use super::*;
+    use crate::clock::Clock;
     use crate::shutdown::{Handlers, Mode, Shutdown, Source, StopRequest};
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::sync::mpsc::{Receiver, Sender, channel};
@@ -390,16 +391,18 @@ mod tests {
             .iter()
             .map(|hook| hook.share.as_millis())
             .collect();
+        // Lower bounds are loose, for a machine that stands still in between.
         assert!(
-            (800..=1000).contains(&shares[0]),
+            (500..=1000).contains(&shares[0]),
             "a third of the window: {shares:?}"
         );
+        assert_eq!(report.hooks[0].outcome, HookOutcome::Done);
         assert!(
-            (1200..=1500).contains(&shares[1]),
-            "half of what is left: {shares:?}"
+            (shares[0]..=1500).contains(&shares[1]),
+            "half of what is left, and so more: {shares:?}"
         );
         assert!(
-            (900..=1500).contains(&shares[2]),
+            (100..=shares[1]).contains(&shares[2]),
             "all that is left: {shares:?}"
         );
         assert_eq!(report.hooks[1].outcome, HookOutcome::Hung);
@@ -472,6 +475,7 @@ mod tests {
 
     #[test]
     fn the_stop_waits_for_units_and_names_what_held_it_up() {
+        let clock = Clock::start();
         let shutdown = Shutdown::builder().grace(LONG).build().expect("built");
         let token = shutdown.token();
         let (entered, inside) = channel();
@@ -503,8 +507,11 @@ mod tests {
             (held.open.name.as_str(), held.open.thread.as_str()),
             ("record 17", "worker 3")
         );
+        let most = clock.now().since(Moment::default());
+        assert!(held.held <= most, "{held:?}");
+        // The age is measured by a clock that ticks every few milliseconds.
         assert!(
-            held.open.age + Duration::from_millis(10) >= held.held,
+            held.open.age <= most + Duration::from_millis(10),
             "{held:?}"
         );
         assert_eq!((report.units.committed, report.units.refused), (1, 1));
@@ -530,16 +537,19 @@ mod tests {
 
     #[test]
     fn nothing_open_and_no_hooks_end_at_once_and_the_work_may_end_by_itself() {
-        let shutdown = Shutdown::builder().grace(LONG).build().expect("built");
+        let clock = Clock::start();
+        clock.pause();
+        let shutdown = Shutdown::builder().grace(LONG).clock(clock);
+        let shutdown = shutdown.build().expect("built");
         let token = shutdown.token();
         token.unit("only").expect("running").commit();
         let report = shutdown.finish();
-        assert!(report.took < LONG / 10);
+        assert_eq!(report.took, Duration::ZERO, "it waited for nothing");
         assert!(report.reason().is_none() && report.is_clean());
         assert_eq!(report.handlers, Handlers::None);
         assert!(report.event_lines(&[]).is_empty());
         assert!(
-            report.to_string().starts_with("ended by itself in 0.0"),
+            report.to_string().starts_with("ended by itself in 0.00 s"),
             "{report}"
         );
     }
@@ -568,10 +578,10 @@ mod tests {
 
     #[test]
     fn the_ready_delay_passes_before_the_first_hook_unless_there_is_haste() {
-        let delayed = |mode| {
+        let took_with = |mode, delay| {
             let shutdown = Shutdown::builder()
                 .grace(LONG)
-                .ready_delay(Duration::from_millis(300))
+                .ready_delay(delay)
                 .hook(Order::Accept, "close the listeners", |_| {})
                 .build()
                 .expect("built");
@@ -582,8 +592,9 @@ mod tests {
             shutdown.token().request(request);
             shutdown.finish().took
         };
-        assert!(delayed(Mode::Graceful) >= Duration::from_millis(300));
-        assert!(delayed(Mode::Immediate) < Duration::from_millis(300));
+        let delay = Duration::from_millis(300);
+        assert!(took_with(Mode::Graceful, delay) >= delay);
+        assert!(took_with(Mode::Immediate, LONG) < LONG / 2);
     }
 
     #[test]
@@ -606,7 +617,7 @@ mod tests {
         let shutdown = Shutdown::builder()
             .grace(Duration::from_millis(500))
             .async_hook(Order::Close, "in place", |share| async move {
-                let in_place = HERE.get() && share.phase() == Phase::Draining;
+                let in_place = HERE.get() && share.reason().is_none();
                 if in_place { Ok(()) } else { Err("elsewhere") }
             })
             .async_hook(Order::Close, "panics", |_| async { trouble("half-way") })

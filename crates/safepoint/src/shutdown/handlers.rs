@@ -65,6 +65,7 @@ struct Taken {
 
 /// What became of the handlers at the end.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Handlers {
     /// There were none: the shutdown was built without signals.
     None,

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::ThreadId;
 use std::time::Duration;
@@ -149,6 +150,11 @@ impl Keeper {
     /// Runs the caller's code on a thread where it may hang.
     pub(super) fn tell(&self, code: impl FnOnce() + Send + 'static) {
         self.shared.teller.run(code);
+    }
+
+    /// Hangs up when all that was told so far has returned; nothing when there is nothing to wait for.
+    pub(super) fn told(&self) -> Option<Receiver<()>> {
+        self.shared.teller.done()
     }
 
     /// Looks after no signal any more. Time is kept on, for the tokens that live on.

@@ -66,11 +66,19 @@ pub(super) struct Seen {
 }
 
 /// How many units of a lane ended how.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Ended {
     pub(super) committed: u64,
     pub(super) rolled_back: u64,
     pub(super) refused: u64,
+}
+
+impl Ended {
+    pub(super) fn add(&mut self, other: Self) {
+        self.committed += other.committed;
+        self.rolled_back += other.rolled_back;
+        self.refused += other.refused;
+    }
 }
 
 impl Lane {
@@ -86,9 +94,9 @@ impl Lane {
         }
     }
 
-    /// Enters a unit, unless `phase` is beyond Running.
+    /// Enters a unit, unless `phase` is beyond Running. `now` is on the coarse clock, in nanoseconds.
     #[inline]
-    pub(super) fn enter(&self, name: &str, now: Duration, phase: &AtomicU8) -> Option<Place> {
+    pub(super) fn enter(&self, name: &str, now: u64, phase: &AtomicU8) -> Option<Place> {
         // Relaxed here and below: invariant 1.
         let open = self.open.load(Ordering::Relaxed);
         let index = (!open).trailing_zeros() as usize;
@@ -177,6 +185,12 @@ impl Lane {
         self.serial.store(serial, Ordering::Relaxed);
     }
 
+    /// The number of the lane's thread.
+    #[inline]
+    pub(super) fn serial(&self) -> u64 {
+        self.serial.load(Ordering::Relaxed)
+    }
+
     pub(super) fn thread(&self) -> String {
         let owner = self.owner.lock().unwrap_or_else(PoisonError::into_inner);
         let serial = self.serial.load(Ordering::Relaxed);
@@ -188,13 +202,12 @@ impl Lane {
 
 impl Slot {
     #[inline]
-    fn fill(&self, name: &str, now: Duration) {
+    fn fill(&self, name: &str, now: u64) {
         let version = self.version.load(Ordering::Relaxed);
         self.version.store(version + 1, Ordering::Relaxed);
         // Release: the odd version comes before the words that change.
         fence(Ordering::Release);
-        let nanoseconds = now.as_secs() * 1_000_000_000 + u64::from(now.subsec_nanos());
-        self.started.store(nanoseconds, Ordering::Relaxed);
+        self.started.store(now, Ordering::Relaxed);
         let bytes = name.as_bytes();
         if bytes.len() > NAME_BYTES {
             self.fill_long(name);
@@ -302,7 +315,7 @@ mod tests {
         #[test]
         fn a_name_comes_back_whole_or_cut_at_a_character(name in "\\PC{0,60}") {
             let lane = Lane::new();
-            let entered = lane.enter(&name, Duration::from_nanos(7), &running());
+            let entered = lane.enter(&name, 7, &running());
             let place = entered.expect("running");
             let seen = lane.seen_at(place);
             if name.len() <= NAME_BYTES {
@@ -320,7 +333,7 @@ mod tests {
             let lane = Lane::new();
             let phase = running();
             let places: Vec<_> = (0..SLOTS + 3)
-                .map(|index| lane.enter(&format!("unit {index}"), Duration::ZERO, &phase).expect("running"))
+                .map(|index| lane.enter(&format!("unit {index}"), 0, &phase).expect("running"))
                 .collect();
             prop_assert_eq!(lane.seen().len(), SLOTS + 3);
             for (left, index) in order.iter().enumerate() {
@@ -337,7 +350,7 @@ mod tests {
     fn a_stopping_phase_refuses_and_leaves_nothing_open() {
         let lane = Lane::new();
         let phase = AtomicU8::new(Phase::Draining as u8);
-        assert_eq!(lane.enter("late", Duration::ZERO, &phase), None);
+        assert_eq!(lane.enter("late", 0, &phase), None);
         assert!(!lane.is_open());
         assert_eq!(lane.ended().refused, 1);
     }

@@ -277,3 +277,115 @@ impl Mailbox {
         self.ladder.rung(self.count.load(Ordering::Relaxed))
     }
 }
+
+#[cfg(all(test, not(safepoint_loom)))]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+    use crate::shutdown::keeper::{Duty, Keeper};
+    use crate::shutdown::parker::block_on_for;
+    use crate::shutdown::tree::Tree;
+    use crate::shutdown::{Recorded, ShutdownToken};
+    use std::sync::mpsc::channel;
+
+    /// Longer than any test takes.
+    const LONG: Duration = Duration::from_secs(60);
+
+    /// A mailbox that no handler delivers to, and no keeper looks into.
+    fn mailbox(grace: Duration, rungs: &[Rung]) -> (Arc<Mailbox>, ShutdownToken) {
+        let tree = Tree::new(Clock::start(), grace, None);
+        let root = Node::root(Arc::clone(&tree));
+        let token = ShutdownToken {
+            node: Arc::clone(&root),
+        };
+        let stops = vec![
+            (libc::SIGTERM, Source::System),
+            (libc::SIGINT, Source::User),
+        ];
+        let ladder = Ladder::new(rungs).expect("a ladder");
+        let bell = Arc::new(Bell::new().expect("a descriptor"));
+        let mailbox = Arc::new(Mailbox::new(root, stops, Vec::new(), ladder, bell));
+        tree.set_mailbox(&mailbox);
+        (mailbox, token)
+    }
+
+    fn keeper(mailbox: &Arc<Mailbox>, token: &ShutdownToken) -> Keeper {
+        let duty = Duty {
+            mailbox: Arc::clone(mailbox),
+            watched: Vec::new(),
+            last_act: Mutex::new(None),
+        };
+        let bell = Arc::clone(&mailbox.bell);
+        Keeper::start(bell, token.clock().clone(), Some(duty)).expect("a thread")
+    }
+
+    #[test]
+    fn signals_before_the_keeper_is_known_lose_neither_their_first_request_nor_their_deadline() {
+        let rungs = [Rung::Graceful, Rung::Graceful, Rung::Kill];
+        let (mailbox, token) = mailbox(Duration::from_millis(10), &rungs);
+        let (tell, told) = channel();
+        let observer = move |first: &StopRequest| tell.send(first.message.clone()).expect("heard");
+        token.node.tree.observers.add_before(Box::new(observer));
+        for signal in [libc::SIGTERM, libc::SIGINT] {
+            assert_eq!(mailbox.deliver(signal), Verdict::Delivered);
+        }
+        let keeper = keeper(&mailbox, &token);
+        let (look, looked) = channel();
+        keeper.set(token.clock().now(), move || look.send(()).expect("heard"));
+        // An alarm goes off after a look at the mailbox.
+        looked.recv_timeout(LONG).expect("the keeper runs");
+        token.node.tree.set_keeper(keeper);
+        assert_eq!(told.recv_timeout(LONG).as_deref(), Ok("SIGTERM"));
+        let ended = block_on_for(token.reached(Phase::Terminating), LONG);
+        assert!(ended.is_some(), "the grace period never ends");
+        assert_eq!(token.requests().len(), 2);
+    }
+
+    #[test]
+    fn a_mere_question_records_the_signal_and_runs_no_observer() {
+        let (mailbox, token) = mailbox(LONG, &[Rung::Graceful]);
+        let (tell, told) = channel();
+        token.observe(move |phase| tell.send(phase).expect("heard"));
+        mailbox.deliver(libc::SIGTERM);
+        assert!(token.is_stopping());
+        let reason = token.reason().map(|reason| reason.message);
+        assert_eq!(reason.as_deref(), Some("SIGTERM"));
+        assert!(token.remaining().is_some() && token.deadline().is_some());
+        assert!(format!("{token:?}").contains("SIGTERM"));
+        assert_eq!(
+            token.status().reason.map(|reason| reason.mode),
+            Some(Mode::Graceful)
+        );
+        assert!(told.try_recv().is_err(), "told by a question");
+        mailbox.absorb_and_tell();
+        assert_eq!(told.try_iter().collect::<Vec<_>>(), [Phase::Draining]);
+        mailbox.absorb_and_tell();
+        assert!(told.try_recv().is_err(), "told twice");
+    }
+
+    #[test]
+    fn more_signals_than_can_be_remembered_are_recorded_in_order_and_leave_room() {
+        let (mailbox, token) = mailbox(LONG, &[Rung::Graceful]);
+        for round in 0..3 {
+            for number in 0..2 * KEPT_ARRIVALS {
+                // The window for repeats is for people; here each arrival counts.
+                mailbox
+                    .last
+                    .iter()
+                    .for_each(|last| last.store(0, Ordering::Relaxed));
+                let signal = if number == 0 {
+                    libc::SIGINT
+                } else {
+                    libc::SIGTERM
+                };
+                assert_eq!(mailbox.deliver(signal), Verdict::Delivered);
+            }
+            let requests = token.requests();
+            assert_eq!(requests.len(), (round + 1) * KEPT);
+            let of_round = |recorded: &Recorded| recorded.request.message.clone();
+            let messages: Vec<String> = requests[round * KEPT..].iter().map(of_round).collect();
+            assert_eq!(messages[0], "SIGINT");
+            assert!(messages[1..].iter().all(|message| message == "SIGTERM"));
+        }
+    }
+}

@@ -123,7 +123,7 @@ mod units {
         let phase = Arc::new(AtomicU8::new(Phase::Running as u8));
         let worker = {
             let (lane, phase) = (Arc::clone(&lane), Arc::clone(&phase));
-            spawn(move || lane.enter("unit", Duration::ZERO, &phase))
+            spawn(move || lane.enter("unit", 0, &phase))
         };
         phase.fetch_max(Phase::Draining as u8, Ordering::Relaxed);
         heavy();
@@ -149,7 +149,7 @@ mod units {
         let lane = Arc::new(Lane::new());
         let phase = Arc::new(AtomicU8::new(Phase::Running as u8));
         let gate = Arc::new(Gate::default());
-        let place = lane.enter("unit", Duration::ZERO, &phase).expect("running");
+        let place = lane.enter("unit", 0, &phase).expect("running");
         let worker = {
             let (lane, phase, gate) = (Arc::clone(&lane), Arc::clone(&phase), Arc::clone(&gate));
             spawn(move || {
@@ -260,10 +260,7 @@ mod units {
         explore(|| {
             let lane = Arc::new(Lane::new());
             let phase = Arc::new(AtomicU8::new(Phase::Running as u8));
-            let enter = |name, nanoseconds| {
-                lane.enter(name, Duration::from_nanos(nanoseconds), &phase)
-                    .expect("running")
-            };
+            let enter = |name, nanoseconds| lane.enter(name, nanoseconds, &phase).expect("running");
             let first = enter("aaaaaaaaaa", 1);
             let reader = {
                 let lane = Arc::clone(&lane);
@@ -288,7 +285,7 @@ mod waiting {
     #[test]
     fn no_waiter_sleeps_through_its_phase() {
         explore_to(4, || {
-            let waiters = Arc::new(Waiters::new());
+            let waiters = Arc::new(Waiters::new(true));
             let phase = Arc::new(AtomicU8::new(Phase::Running as u8));
             let threads = [Phase::Draining, Phase::Terminating].map(|wanted| {
                 let (waiters, phase) = (Arc::clone(&waiters), Arc::clone(&phase));

@@ -13,7 +13,7 @@
 
 use std::borrow::Cow;
 use std::mem::MaybeUninit;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 use slab::Slab;
@@ -73,7 +73,7 @@ pub(super) struct Node {
     pub(super) tree: Arc<Tree>,
     pub(super) name: Cow<'static, str>,
     /// The place in the parent's list of children.
-    slot: usize,
+    slot: AtomicUsize,
     waiters: OnceLock<Box<Waiters>>,
     _after: [MaybeUninit<u8>; LINE],
     links: Mutex<Links>,
@@ -99,25 +99,18 @@ impl Node {
             tree,
             Cow::Borrowed(""),
             None,
-            0,
             Phase::Running as u8,
         ))
     }
 
-    fn new(
-        tree: Arc<Tree>,
-        name: Cow<'static, str>,
-        parent: Option<Arc<Self>>,
-        slot: usize,
-        phase: u8,
-    ) -> Self {
+    fn new(tree: Arc<Tree>, name: Cow<'static, str>, parent: Option<Arc<Self>>, phase: u8) -> Self {
         Self {
             _before: [MaybeUninit::uninit(); LINE],
             phase: AtomicU8::new(phase),
             parent,
             tree,
             name,
-            slot,
+            slot: AtomicUsize::new(0),
             waiters: OnceLock::new(),
             _after: [MaybeUninit::uninit(); LINE],
             links: Mutex::default(),
@@ -125,15 +118,25 @@ impl Node {
     }
 
     pub(super) fn child(self: &Arc<Self>, name: Cow<'static, str>) -> Arc<Self> {
+        // Made before the lock is taken, and seen by nobody until it is in the list.
+        let parent = Some(Arc::clone(self));
+        let child = Arc::new(Self::new(
+            Arc::clone(&self.tree),
+            name,
+            parent,
+            Phase::Running as u8,
+        ));
+        let weak = Arc::downgrade(&child);
         let mut links = self.links();
-        let entry = links.children.vacant_entry();
         // Relaxed: invariant 1. Whoever raised the phase takes this lock next; it comes either before, and is seen here, or after, and
         // finds the child.
         let phase = self.phase.load(Ordering::Relaxed);
-        let parent = Some(Arc::clone(self));
-        let slot = entry.key();
-        let child = Arc::new(Self::new(Arc::clone(&self.tree), name, parent, slot, phase));
-        entry.insert(Arc::downgrade(&child));
+        child.phase.store(phase, Ordering::Relaxed);
+        // Relaxed: read when the child is dropped, which happens after this for whoever drops it.
+        child
+            .slot
+            .store(links.children.insert(weak), Ordering::Relaxed);
+        drop(links);
         child
     }
 
@@ -188,7 +191,9 @@ impl Node {
         // Under the lock that `raise` takes before it looks for the list: so either it finds the list, or the insertion that follows
         // sees the phase.
         let links = self.links();
-        let waiters = self.waiters.get_or_init(|| Box::new(Waiters::new()));
+        let waiters = self
+            .waiters
+            .get_or_init(|| Box::new(Waiters::new(self.is_root())));
         drop(links);
         waiters
     }
@@ -254,7 +259,12 @@ impl Node {
         if reached.begins {
             self.put_in_diary(reached.at);
         }
-        self.raise(reached.phase, reached.at);
+        let told = self.raise(reached.phase, reached.at);
+        match self.tree.keeper() {
+            // The keeper must not hang.
+            Some(keeper) if keeper.is_here() && !told.is_empty() => keeper.tell(|| call(told)),
+            _ => call(told),
+        }
         reached.phase
     }
 
@@ -273,7 +283,12 @@ impl Node {
     /// Advances without a request: the grace period is over, or all is.
     pub(super) fn advance_to(self: &Arc<Self>, to: Phase) {
         if self.phase() < to {
-            self.raise(to, self.tree.clock.now());
+            let told = self.raise(to, self.tree.clock.now());
+            match self.tree.keeper() {
+                // Nobody's request: whoever is here, the keeper or the end of the stop, must not hang.
+                Some(keeper) if !told.is_empty() => keeper.tell(|| call(told)),
+                _ => call(told),
+            }
         }
     }
 
@@ -303,8 +318,9 @@ impl Node {
         self.line().filter_map(|node| node.links().deadline).min()
     }
 
-    /// Raises the phase here and below, and wakes and tells everybody concerned. Returns when every child is told.
-    pub(super) fn raise(self: &Arc<Self>, to: Phase, entered: Moment) {
+    /// Raises the phase here and below, and wakes and tells everybody concerned but the caller's observers, who are left to tell. Returns when every child
+    /// is told.
+    fn raise(self: &Arc<Self>, to: Phase, entered: Moment) -> Vec<(Arc<Self>, Observer)> {
         let mut pending = vec![Arc::clone(self)];
         let mut told: Vec<(Arc<Self>, Observer)> = Vec::new();
         let mut followers: Vec<(Arc<Self>, Observer)> = Vec::new();
@@ -339,24 +355,15 @@ impl Node {
         for (node, follower) in followers {
             follower(node.phase());
         }
-        if !told.is_empty() {
-            self.tell_observers(told);
-        }
+        told
     }
+}
 
-    /// Calls the caller's observers, each apart from the panics of the others: on the thread that made the request, or on the teller's when that is
-    /// the keeper, which must not hang.
-    fn tell_observers(&self, told: Vec<(Arc<Self>, Observer)>) {
-        let call = move || {
-            for (node, observer) in told {
-                // The panic hook has printed a panic; the request itself is not to fail by it.
-                let _ = catch(|| observer(node.phase()));
-            }
-        };
-        match self.tree.keeper() {
-            Some(keeper) if keeper.is_here() => keeper.tell(call),
-            _ => call(),
-        }
+/// Calls the caller's observers, each apart from the panics of the others.
+fn call(told: Vec<(Arc<Node>, Observer)>) {
+    for (node, observer) in told {
+        // The panic hook has printed a panic; the request itself is not to fail by it.
+        let _ = catch(|| observer(node.phase()));
     }
 }
 
@@ -385,12 +392,13 @@ impl Drop for Following {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        let (mut parent, mut slot) = (self.parent.take(), self.slot);
+        let mut parent = self.parent.take();
+        let mut slot = self.slot.load(Ordering::Relaxed);
         // One turn for each ancestor that dies with this node, instead of one stack frame.
         while let Some(node) = parent {
             let gone = node.links().children.try_remove(slot);
             drop(gone);
-            slot = node.slot;
+            slot = node.slot.load(Ordering::Relaxed);
             parent = Arc::into_inner(node).and_then(|mut node| node.parent.take());
         }
     }

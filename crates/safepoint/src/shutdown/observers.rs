@@ -41,8 +41,14 @@ impl Observers {
         }
     }
 
-    /// Tells of the end, and gives the observers up to `patience` in all to take it in: the process may end right after.
-    pub(super) fn after_stop(&self, report: &StopReport, clock: &Clock, patience: Duration) {
+    /// Tells of the end, and gives the observers, and those who `are_told` already, up to `patience` in all to take it in: the process may end right after.
+    pub(super) fn after_stop(
+        &self,
+        report: &StopReport,
+        are_told: Option<Receiver<()>>,
+        clock: &Clock,
+        patience: Duration,
+    ) {
         let until = clock.now() + patience;
         let observers =
             std::mem::take(&mut *self.after.lock().unwrap_or_else(PoisonError::into_inner));
@@ -58,7 +64,7 @@ impl Observers {
                 told
             })
             .collect();
-        for told in told {
+        for told in told.into_iter().chain(are_told) {
             // Nothing is ever sent: the other end is dropped when the observer has returned or panicked.
             if told.recv_timeout(until.since(clock.now())) == Err(RecvTimeoutError::Timeout) {
                 return;
@@ -71,4 +77,39 @@ fn on_own_thread(tell: impl FnOnce() + Send + 'static) {
     let thread = std::thread::Builder::new().name("safepoint-observer".into());
     // Without a thread to spare the observer goes untold: it must not hold the stop up.
     let _ = thread.spawn(tell);
+}
+
+#[cfg(all(test, not(safepoint_loom)))]
+mod tests {
+    use super::*;
+    use crate::shutdown::Shutdown;
+    use std::sync::Arc;
+
+    #[test]
+    fn observers_that_are_slow_one_after_the_other_share_the_patience() {
+        const SLOW: u64 = 10;
+        let patience = Duration::from_millis(400);
+        let observers = Observers::default();
+        let (_release, hold) = channel::<()>();
+        let hold = Arc::new(Mutex::new(hold));
+        let (tell, told) = channel();
+        let (_, mut before) = channel::<()>();
+        for number in 0..SLOW {
+            // Each is slow from the end of the one before.
+            let (done, next) = channel::<()>();
+            let before = std::mem::replace(&mut before, next);
+            let (hold, tell) = (Arc::clone(&hold), tell.clone());
+            observers.add_after(Box::new(move |_| {
+                let _done = done;
+                let _ = before.recv();
+                let hold = hold.lock().expect("whole");
+                let _ = hold.recv_timeout(patience * 3 / 4);
+                // The test may be over.
+                let _ = tell.send(number);
+            }));
+        }
+        let report = Shutdown::builder().build().expect("built").finish();
+        observers.after_stop(&report, None, &Clock::start(), patience);
+        assert!(told.try_iter().all(|number| number + 1 < SLOW));
+    }
 }

@@ -25,12 +25,13 @@ impl OpenKind {
 
 /// A unit or a piece of tracked work that is open now.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Open {
     /// Its name; that of a borrowed unit is kept up to 40 bytes.
     pub name: String,
     /// What it is.
     pub kind: OpenKind,
-    /// How long it has been open, to some milliseconds.
+    /// How long it has been open, to a quarter of a second.
     pub age: Duration,
     /// The thread that opened it.
     pub thread: String,
@@ -51,6 +52,7 @@ impl fmt::Display for Open {
 
 /// Something that was open when the stop came, and how long the stop waited for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct HeldUp {
     /// What it was; its age is the one at its end, or at the moment it was given up.
     pub open: Open,

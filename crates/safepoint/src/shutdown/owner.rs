@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::finish::{Finish, Place};
 use super::handlers::{Handlers, Installed};
+use super::keeper::Keeper;
 use super::parker::block_on;
 use super::{Builder, ShutdownToken, StopReport};
 
@@ -17,8 +18,8 @@ use super::{Builder, ShutdownToken, StopReport};
 /// Dropped without [`finish`](Self::finish), it puts the signal handlers back and runs no hook. Its tokens live on.
 ///
 /// After a fork without exec, the child's copy keeps its flag, so loops that check it still stop at the first signal; a second signal has its default
-/// action there. The child has no keeper thread: nobody is woken and no time is kept. Its copy may be dropped, or finished, which runs no hook there: hooks are
-/// the parent's. A shutdown that the child installs itself takes the signals over.
+/// action there. The child has no keeper thread: nobody is woken and no time is kept. Its copy may be dropped, or finished, which runs no hook and tells no observer of
+/// the end: both are the parent's. A shutdown that the child installs itself takes the signals over.
 ///
 /// # Examples
 ///
@@ -88,8 +89,13 @@ impl Shutdown {
 
     /// What there is to do at the end; nothing in a fork, which has neither the threads nor the right to run its parent's hooks.
     fn sequence(&self, place: Place) -> Option<Finish> {
-        let is_here = std::process::id() == self.pid;
-        is_here.then(|| Finish::new(Arc::clone(&self.token.node), self.ready_delay, place))
+        self.is_here()
+            .then(|| Finish::new(Arc::clone(&self.token.node), self.ready_delay, place))
+    }
+
+    /// Whether this is the process that built it, and no fork of it.
+    fn is_here(&self) -> bool {
+        std::process::id() == self.pid
     }
 
     fn end(mut self, mut report: StopReport) -> StopReport {
@@ -97,11 +103,15 @@ impl Shutdown {
             Some(installed) => installed.restore(),
             None => Handlers::None,
         };
-        let tree = &self.token.node.tree;
-        let patience = self.token.remaining().unwrap_or_default();
-        let least = super::LEAST_SHARE;
-        tree.observers
-            .after_stop(&report, &tree.clock, patience.clamp(least, least * 20));
+        if self.is_here() {
+            let tree = &self.token.node.tree;
+            let are_told = tree.keeper().and_then(Keeper::told);
+            let patience = self.token.remaining().unwrap_or_default();
+            let least = super::LEAST_SHARE;
+            let patience = patience.clamp(least, least * 20);
+            tree.observers
+                .after_stop(&report, are_told, &tree.clock, patience);
+        }
         report
     }
 }

@@ -1,5 +1,7 @@
 //! How far stopping has got.
 
+use std::fmt;
+
 use super::Mode;
 
 /// How far stopping has got; it only advances.
@@ -43,6 +45,12 @@ impl Phase {
             2 => Self::Terminating,
             _ => Self::Stopped,
         }
+    }
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }
 

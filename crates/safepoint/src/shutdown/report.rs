@@ -22,6 +22,7 @@ const WORTH_SAYING: Duration = Duration::from_millis(10);
 
 /// How a hook ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum HookOutcome {
     /// It returned, and without an error.
     Done,
@@ -35,6 +36,7 @@ pub enum HookOutcome {
 
 /// What became of one hook.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct HookReport {
     /// Its place in the order.
     pub order: Order,
@@ -50,6 +52,7 @@ pub struct HookReport {
 
 /// How long a phase lasted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct PhaseTime {
     /// The phase.
     pub phase: Phase,
@@ -59,6 +62,7 @@ pub struct PhaseTime {
 
 /// How many units ended how, over the life of the shutdown.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct UnitCounts {
     /// Ended by a commit.
     pub committed: u64,
@@ -210,19 +214,10 @@ impl fmt::Display for StopReport {
         let seconds = |time: Duration| format!("{:.2} s", time.as_secs_f64());
         match self.reason() {
             None => write!(f, "ended by itself in {}", seconds(self.took))?,
-            Some(reason) => write!(
-                f,
-                "stopped in {}: {} ({}, {})",
-                seconds(self.took),
-                Printable(&reason.message),
-                reason.source.name().to_lowercase(),
-                reason.mode.name().to_lowercase()
-            )?,
+            Some(reason) => write!(f, "stopped in {}: {reason}", seconds(self.took))?,
         }
         for later in self.requests.iter().skip(1) {
-            let request = &later.request;
-            let mode = request.mode.name().to_lowercase();
-            write!(f, "\n  then: {} ({mode})", Printable(&request.message))?;
+            write!(f, "\n  then: {}", later.request)?;
         }
         for phase in self.phases.iter().filter(|phase| !phase.took.is_zero()) {
             write!(f, "\n  {}: {}", phase.phase.name(), seconds(phase.took))?;
@@ -304,6 +299,25 @@ fn show<'a>(
 mod tests {
     use super::*;
     use crate::shutdown::{Open, OpenKind, Shutdown};
+
+    #[test]
+    fn the_exit_code_of_a_signal_that_there_is_not_is_that_of_a_stop() {
+        for (signal, code) in [
+            (libc::SIGTERM, 143),
+            (127, 255),
+            (128, STOPPED),
+            (-200, STOPPED),
+            (i32::MAX, STOPPED),
+            (i32::MIN, STOPPED),
+        ] {
+            let shutdown = Shutdown::builder().build().expect("built");
+            shutdown.token().request(StopRequest {
+                signal: Some(signal),
+                ..StopRequest::graceful(crate::shutdown::Source::System, "a signal")
+            });
+            assert_eq!(shutdown.finish().exit_code(), code, "{signal}");
+        }
+    }
 
     #[test]
     fn the_text_names_what_held_the_stop_up_for_long_and_steers_no_terminal() {

@@ -1,7 +1,12 @@
 //! Who asks for a stop, how, and why.
 
+use std::fmt;
+
+use super::open::Printable;
+
 /// Where a stop request comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Source {
     /// A person: Ctrl-C, `safepoint stop`.
     User,
@@ -31,6 +36,12 @@ impl Source {
     }
 }
 
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name().to_lowercase())
+    }
+}
+
 /// How a stop is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Mode {
@@ -47,6 +58,12 @@ impl Mode {
             Self::Graceful => "GRACEFUL",
             Self::Immediate => "IMMEDIATE",
         }
+    }
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name().to_lowercase())
     }
 }
 
@@ -85,8 +102,17 @@ impl StopRequest {
     }
 }
 
+/// For people: `SIGTERM (system, graceful)`.
+impl fmt::Display for StopRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { source, mode, .. } = self;
+        write!(f, "{} ({source}, {mode})", Printable(&self.message))
+    }
+}
+
 /// A request as it was recorded.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Recorded {
     /// The request.
     pub request: StopRequest,

@@ -27,6 +27,11 @@ fn assign(serial: &Cell<u64>) -> u64 {
     next
 }
 
+/// What to call a thread that has ended, in a report.
+pub(super) fn ended(serial: u64) -> String {
+    format!("thread {serial}, which has ended")
+}
+
 /// What to call the thread with this number in a report.
 pub(super) fn name(thread: &Thread, serial: u64) -> String {
     match thread.name() {

@@ -98,7 +98,8 @@ impl ShutdownToken {
     }
 
     /// Calls `observer` after every request and every change of phase, with the phase of then and without any lock held: on the thread that made the request,
-    /// or on a thread of the shutdown's when a signal, a limit or the end of the grace period did. Requests that come at once are told in one go.
+    /// or on a thread of the shutdown's when a signal, a limit, the end of the grace period or [`finish`](super::Shutdown::finish) did. Requests that come at once
+    /// are told in one go. At the end, `finish` gives it the time that it gives [`after_stop`](super::Builder::after_stop).
     ///
     /// A panic of it ends nothing else. While it blocks, other observers wait, but neither signals nor deadlines do.
     pub fn observe(&self, observer: impl Fn(Phase) + Send + Sync + 'static) {
@@ -232,6 +233,22 @@ mod tests {
             Some("first")
         );
         assert_eq!(token.requests().len(), 3);
+    }
+
+    #[test]
+    fn after_an_immediate_request_what_remains_is_at_most_the_reserve() {
+        let (grace, reserve) = (Duration::from_secs(60), Duration::from_secs(5));
+        let tree = Tree::new(Clock::start(), grace, Some(reserve));
+        let token = ShutdownToken {
+            node: Node::root(tree),
+        };
+        token.clock().pause();
+        token.request(StopRequest::graceful(Source::User, "please"));
+        assert_eq!(token.remaining(), Some(grace));
+        token.request(StopRequest::immediate(Source::User, "now"));
+        assert_eq!(token.remaining(), Some(reserve));
+        token.request(StopRequest::graceful(Source::User, "no hurry"));
+        assert_eq!(token.remaining(), Some(reserve));
     }
 
     #[test]

@@ -312,6 +312,15 @@ mod tests {
     }
 
     #[test]
+    fn a_thread_whose_name_the_system_could_not_take_starts_all_the_same() {
+        let shutdown = shutdown();
+        let work = |_| std::thread::current().name().map(str::to_owned);
+        let started = shutdown.token().tracker("a\0b").thread(work);
+        let thread = started.expect("started").expect("running");
+        assert_eq!(thread.join().expect("no panic").as_deref(), Some("a?b"));
+    }
+
+    #[test]
     fn a_panic_is_a_stop_request_when_asked_for_and_goes_its_way() {
         let shutdown = shutdown();
         let token = shutdown.token();

@@ -27,6 +27,8 @@ pub(super) struct Tree {
     pub(super) reserve: Option<Duration>,
     /// Numbers the requests of all nodes, so that the first can be told from the second.
     sequence: AtomicU64,
+    /// About what time it is, for ages: on the coarse clock, in nanoseconds; 0 while nobody keeps it up. On cache lines of its own: every unit reads it.
+    tick: Apart<AtomicU64>,
     lanes: ThreadLocal<Lane>,
     pub(super) registry: Registry,
     pub(super) gate: Gate,
@@ -39,6 +41,10 @@ pub(super) struct Tree {
     mailbox: OnceLock<Weak<Mailbox>>,
 }
 
+/// On a cache line pair of its own.
+#[repr(align(128))]
+struct Apart<T>(T);
+
 /// How far down the root's phase has been told to everybody.
 struct Propagation {
     phase: Phase,
@@ -47,12 +53,16 @@ struct Propagation {
 
 /// A rollback action that did not do its work.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct RollbackFailure {
     /// The name of the unit.
     pub unit: String,
     /// What the action said: its error, or its panic.
     pub message: String,
 }
+
+/// How far behind the time of units may be.
+const TICK: Duration = Duration::from_millis(250);
 
 /// How many failures of rollback actions are remembered.
 const FAILURES: usize = 100;
@@ -65,6 +75,7 @@ impl Tree {
             grace,
             reserve,
             sequence: AtomicU64::new(0),
+            tick: Apart(AtomicU64::new(0)),
             lanes: ThreadLocal::new(),
             registry: Registry::default(),
             gate: Gate::default(),
@@ -102,12 +113,67 @@ impl Tree {
         self.grace.saturating_sub(self.reserve())
     }
 
+    /// About what time it is, at most [`TICK`] behind. Reading the clock would cost more than all the rest of a unit, so while units come and go the keeper reads
+    /// it now and then for all; the first unit after a quiet time has it begin.
+    #[inline]
+    pub(super) fn tick(self: &Arc<Self>) -> u64 {
+        // Relaxed: a time, which orders nothing.
+        match self.tick.0.load(Ordering::Relaxed) {
+            0 => self.begin_to_tick(),
+            now => now,
+        }
+    }
+
+    #[cold]
+    fn begin_to_tick(self: &Arc<Self>) -> u64 {
+        let now = nanoseconds();
+        if let Some(keeper) = self.keeper() {
+            let begins = self
+                .tick
+                .0
+                .compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed);
+            if begins.is_ok() {
+                self.tick_next(keeper, None);
+            }
+        }
+        now
+    }
+
+    /// Reads the clock in a while, and goes on as long as units come and go.
+    fn tick_next(self: &Arc<Self>, keeper: &Keeper, ended: Option<Ended>) {
+        let tree = Arc::downgrade(self);
+        keeper.set(self.clock.now() + TICK, move || {
+            let Some(tree) = tree.upgrade() else { return };
+            let ended_now = Some(tree.ended());
+            let is_quiet = ended == ended_now && tree.open_count() == 0;
+            let next = if is_quiet { 0 } else { nanoseconds() };
+            tree.tick.0.store(next, Ordering::Relaxed);
+            if let (false, Some(keeper)) = (is_quiet, tree.keeper()) {
+                tree.tick_next(keeper, ended_now);
+            }
+        });
+    }
+
+    fn open_count(&self) -> usize {
+        let lanes = self.lanes.iter().filter(|lane| lane.is_open()).count();
+        lanes + usize::from(self.registry.is_open())
+    }
+
     /// The calling thread's lane.
     #[inline]
     pub(super) fn lane(&self) -> &Lane {
         let lane = self.lanes.get_or(Lane::new);
         lane.adopt(thread::serial());
         lane
+    }
+
+    /// The calling thread's number; its lane has its name for reports.
+    pub(super) fn here(&self) -> u64 {
+        // The threads of a model are one to the system, so they would write to one lane.
+        if cfg!(not(safepoint_loom)) {
+            self.lane();
+        }
+        thread::serial()
     }
 
     /// A unit left, or was refused, while its token was stopping.
@@ -145,18 +211,31 @@ impl Tree {
                 });
             }
         }
-        open.extend(self.registry.seen().iter().map(of_entry));
+        open.extend(
+            self.registry
+                .seen()
+                .iter()
+                .map(|entry| self.of_entry(entry)),
+        );
         open.sort_by_key(|open| Reverse(open.age));
         open
+    }
+
+    pub(super) fn of_entry(&self, entry: &Entry) -> Open {
+        let mut lanes = self.lanes.iter();
+        let lane = lanes.find(|lane| lane.serial() == entry.serial);
+        Open {
+            name: entry.name.clone().into_owned(),
+            kind: entry.kind,
+            age: age(Some(entry.started)),
+            thread: lane.map_or_else(|| thread::ended(entry.serial), Lane::thread),
+        }
     }
 
     pub(super) fn ended(&self) -> Ended {
         let mut sum = self.registry.ended();
         for lane in &self.lanes {
-            let ended = lane.ended();
-            sum.committed += ended.committed;
-            sum.rolled_back += ended.rolled_back;
-            sum.refused += ended.refused;
+            sum.add(lane.ended());
         }
         sum
     }
@@ -230,15 +309,6 @@ impl Tree {
     }
 }
 
-pub(super) fn of_entry(entry: &Entry) -> Open {
-    Open {
-        name: entry.name.clone().into_owned(),
-        kind: entry.kind,
-        age: age(Some(entry.started)),
-        thread: thread::name(&entry.thread, entry.serial),
-    }
-}
-
 /// For how long something that is open, or was until now, outlived the root's stop request; nothing while the root runs.
 pub(super) fn held_up(node: &Node, open: Open) -> Option<HeldUp> {
     let root = node.line().last()?;
@@ -249,4 +319,11 @@ pub(super) fn held_up(node: &Node, open: Open) -> Option<HeldUp> {
 
 fn age(started: Option<Duration>) -> Duration {
     started.map_or(Duration::ZERO, |started| coarse().saturating_sub(started))
+}
+
+/// The coarse clock in nanoseconds, never 0.
+fn nanoseconds() -> u64 {
+    u64::try_from(coarse().as_nanos())
+        .unwrap_or(u64::MAX)
+        .max(1)
 }

@@ -4,15 +4,15 @@ use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::caught::{self, Caught};
 use super::lane::{Lane, Place};
 use super::node::Node;
 use super::open::OpenKind;
-use super::registry::Entry;
-use super::tree::{Tree, of_entry};
-use super::{Ending, ShutdownToken};
-use crate::clock::coarse;
+use super::registry::{Entry, Key};
+use super::tree::Tree;
+use super::{Ending, Phase, ShutdownToken};
 
 impl ShutdownToken {
     /// Enters a unit: a section that a stop waits for. `None` once a stop was asked for: no extra one begins.
@@ -36,21 +36,22 @@ impl ShutdownToken {
     /// assert_eq!(accounts, [80, 20]);
     /// # Ok::<(), safepoint::Error>(())
     /// ```
-    #[inline]
     #[must_use = "a unit ends when it is dropped, and is rolled back unless it was committed"]
+    #[expect(
+        clippy::inline_always,
+        reason = "a unit that is copied out of a call is read before its parts are written: that stall costs more than all the rest"
+    )]
+    #[inline(always)]
     pub fn unit(&self, name: &str) -> Option<Unit<'_>> {
-        let lane = self.node.tree.lane();
-        match lane.enter(name, coarse(), self.node.cell()) {
-            Some(place) => Some(Unit {
-                node: &self.node,
-                lane,
-                place,
-                is_committed: false,
-                rollback: Vec::new(),
-                _stays: PhantomData,
-            }),
-            None => refused(&self.node),
-        }
+        let (lane, place) = enter(&self.node, name)?;
+        Some(Unit {
+            node: &self.node,
+            lane,
+            rollback: None,
+            place,
+            is_committed: false,
+            _stays: PhantomData,
+        })
     }
 
     /// Enters a unit that may be moved to another thread and held across await points. `None` once a stop was asked for.
@@ -67,21 +68,29 @@ impl ShutdownToken {
     }
 }
 
-#[cold]
-fn refused<T>(node: &Node) -> Option<T> {
-    // The end of the stop may have seen it for an instant, and waits for it.
-    node.tree.left_late(node, None);
-    None
+#[expect(clippy::inline_always, reason = "as with `ShutdownToken::unit`")]
+#[inline(always)]
+fn enter<'a>(node: &'a Node, name: &str) -> Option<(&'a Lane, Place)> {
+    let lane = node.tree.lane();
+    let entered = lane.enter(name, node.tree.tick(), node.cell());
+    if entered.is_none() {
+        // The end of the stop may have seen it for an instant, and waits for it.
+        node.tree.left_late(node, None);
+    }
+    entered.map(|place| (lane, place))
 }
+
+type Actions<'a> = Vec<Box<dyn FnOnce() -> Option<String> + 'a>>;
 
 /// A section that a stop waits for, on one thread. Dropped without [`commit`](Self::commit), it is rolled back, also by a panic or an early return.
 #[must_use = "a unit ends when it is dropped, and is rolled back unless it was committed"]
 pub struct Unit<'a> {
     node: &'a Node,
     lane: &'a Lane,
+    /// In a box, so that a unit without it is small and its end is a look at one pointer.
+    rollback: Option<Box<Actions<'a>>>,
     place: Place,
     is_committed: bool,
-    rollback: Vec<Box<dyn FnOnce() -> Option<String> + 'a>>,
     /// Only the thread of the lane may write to it.
     _stays: PhantomData<*const ()>,
 }
@@ -91,11 +100,13 @@ impl<'a> Unit<'a> {
     ///
     /// An action that fails or panics is named in the report and holds up none of the others; the unit's own error or panic goes on untouched.
     pub fn on_rollback<R: Ending>(&mut self, action: impl FnOnce() -> R + 'a) {
-        self.rollback.push(Box::new(move || action().failure()));
+        let action = Box::new(move || action().failure());
+        self.rollback.get_or_insert_default().push(action);
     }
 
     /// Ends the unit well: what it did stays.
-    #[inline]
+    #[expect(clippy::inline_always, reason = "as with `ShutdownToken::unit`")]
+    #[inline(always)]
     pub fn commit(mut self) {
         self.is_committed = true;
     }
@@ -103,13 +114,15 @@ impl<'a> Unit<'a> {
     #[cold]
     fn roll_back(&mut self) {
         let name = self.lane.seen_at(self.place).name;
-        while let Some(action) = self.rollback.pop() {
+        while let Some(action) = self.rollback.as_mut().and_then(|actions| actions.pop()) {
             end_action(&self.node.tree, &name, action, self.is_committed);
         }
     }
 
     #[cold]
-    fn left_late(&self, open: super::Open) {
+    fn left_late(&self) {
+        // The slot is as it was: only this thread would fill it anew.
+        let open = Tree::open_at(self.lane, self.place);
         self.node.tree.left_late(self.node, Some(open));
     }
 }
@@ -117,21 +130,12 @@ impl<'a> Unit<'a> {
 impl Drop for Unit<'_> {
     #[inline]
     fn drop(&mut self) {
-        if !self.rollback.is_empty() {
+        if self.rollback.is_some() {
             self.roll_back();
         }
-        // Read before the unit leaves: afterwards the slot is another's.
-        let late = if self.node.phase() == super::Phase::Running {
-            None
-        } else {
-            Some(Tree::open_at(self.lane, self.place))
-        };
         self.lane.leave(self.place, self.is_committed);
-        if let Some(open) = late {
-            self.left_late(open);
-        } else if self.node.phase() != super::Phase::Running {
-            // The stop came between the two looks: it may be waiting.
-            self.node.tree.left_late(self.node, None);
+        if self.node.phase() != Phase::Running {
+            self.left_late();
         }
     }
 }
@@ -194,7 +198,7 @@ impl fmt::Debug for OwnedUnit {
 pub(super) struct OpenEntry {
     pub(super) node: Arc<Node>,
     name: Cow<'static, str>,
-    key: usize,
+    key: Key,
     is_committed: bool,
 }
 
@@ -203,9 +207,8 @@ impl OpenEntry {
         let entry = Entry {
             name: name.clone(),
             kind,
-            started: coarse(),
-            thread: std::thread::current(),
-            serial: super::thread::serial(),
+            started: Duration::from_nanos(node.tree.tick()),
+            serial: node.tree.here(),
         };
         let key = node.tree.registry.enter(entry, node.cell())?;
         Some(Self {
@@ -229,8 +232,8 @@ impl OpenEntry {
 
     /// Notes that the work goes on on the calling thread.
     pub(super) fn runs_here(&self) {
-        let (thread, serial) = (std::thread::current(), super::thread::serial());
-        self.node.tree.registry.moved(self.key, thread, serial);
+        let serial = self.node.tree.here();
+        self.node.tree.registry.moved(self.key, serial);
     }
 }
 
@@ -238,8 +241,8 @@ impl Drop for OpenEntry {
     fn drop(&mut self) {
         let entry = self.node.tree.registry.leave(self.key, self.is_committed);
         // Here no barrier is needed: the registry's lock orders the departure and this look against the end of the stop.
-        if self.node.phase() != super::Phase::Running {
-            let open = entry.as_ref().map(of_entry);
+        if self.node.phase() != Phase::Running {
+            let open = entry.map(|entry| self.node.tree.of_entry(&entry));
             self.node.tree.left_late(&self.node, open);
         }
     }
@@ -366,6 +369,63 @@ mod tests {
         assert!(other.finish().is_clean());
         assert!(!first.is_stopping());
         held.commit();
+    }
+
+    #[test]
+    fn seventy_thousand_units_of_one_thread_are_all_counted() {
+        const UNITS: usize = 70_000;
+        let shutdown = Shutdown::builder()
+            .grace(std::time::Duration::ZERO)
+            .build()
+            .expect("built");
+        let token = shutdown.token();
+        let mut units: Vec<_> = (0..UNITS)
+            .map(|_| token.unit("one of many").expect("running"))
+            .collect();
+        assert_eq!(token.status().open.len(), UNITS);
+        let last = units.pop();
+        drop(units);
+        assert_eq!(token.status().open.len(), 1);
+        assert!(!token.node.tree.is_idle());
+        let mut units: Vec<_> = (0..UNITS)
+            .map(|_| token.unit("one of many").expect("running"))
+            .collect();
+        units.extend(last);
+        token.request(StopRequest::graceful(Source::User, "enough"));
+        let report = shutdown.finish();
+        assert_eq!(report.given_up.len(), UNITS + 1);
+        let last = units.pop();
+        drop(units);
+        assert!(!token.node.tree.is_idle());
+        drop(last);
+        assert!(token.node.tree.is_idle());
+    }
+
+    #[test]
+    fn what_a_committed_unit_holds_for_its_rollback_goes_before_the_unit_does() {
+        struct Holds(
+            crate::shutdown::ShutdownToken,
+            std::sync::mpsc::Sender<usize>,
+        );
+        impl Drop for Holds {
+            fn drop(&mut self) {
+                self.1.send(self.0.status().open.len()).expect("heard");
+            }
+        }
+        let shutdown = shutdown();
+        let token = shutdown.token();
+        let (open, was_open) = std::sync::mpsc::channel();
+        let mut unit = token.unit("borrowed").expect("running");
+        let held = Holds(token.clone(), open.clone());
+        unit.on_rollback(move || drop(held));
+        unit.commit();
+        assert_eq!(was_open.try_recv(), Ok(1));
+        let mut unit = token.owned_unit("owned").expect("running");
+        let held = Holds(token.clone(), open);
+        unit.on_rollback(move || drop(held));
+        unit.commit();
+        assert_eq!(was_open.try_recv(), Ok(1));
+        assert_eq!(token.status().units.committed, 2);
     }
 
     #[test]

@@ -25,7 +25,7 @@ const SHARDS: usize = if cfg!(safepoint_loom) { 1 } else { 8 };
 const LEVELS: usize = 3;
 
 pub(super) struct Waiters {
-    shards: [Shard; SHARDS],
+    shards: Box<[Shard]>,
 }
 
 /// On a cache line pair of its own, so that one shard's lock does not slow another's.
@@ -42,11 +42,15 @@ pub(super) struct Key {
 }
 
 impl Waiters {
-    pub(super) fn new() -> Self {
+    /// A list for the many who wait for a root, or for the few who wait for a child.
+    pub(super) fn new(many: bool) -> Self {
+        let shards = if many { SHARDS } else { 1 };
         Self {
-            shards: array::from_fn(|_| Shard {
-                levels: Mutex::new(array::from_fn(|_| Slab::new())),
-            }),
+            shards: (0..shards)
+                .map(|_| Shard {
+                    levels: Mutex::new(array::from_fn(|_| Slab::new())),
+                })
+                .collect(),
         }
     }
 
@@ -58,7 +62,7 @@ impl Waiters {
         phase: &AtomicU8,
         waker: &Waker,
     ) -> Option<Key> {
-        let shard = hint % SHARDS;
+        let shard = hint % self.shards.len();
         // Cloned outside the lock: a waker's clone is the caller's code.
         let waker = waker.clone();
         let mut levels = lock(&self.shards[shard].levels);
@@ -92,7 +96,7 @@ impl Waiters {
 
     /// Wakes all who wait for `reached` or an earlier phase. The phase was raised before.
     pub(super) fn wake(&self, reached: Phase) {
-        for shard in &self.shards {
+        for shard in &*self.shards {
             for wanted in [Phase::Draining, Phase::Terminating, Phase::Stopped] {
                 if wanted > reached {
                     break;

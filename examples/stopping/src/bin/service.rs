@@ -1,7 +1,8 @@
 //! A service on tokio and axum: not ready at once when a stop is asked for, still serving while load balancers notice, then no new connections, and
 //! the requests that were let in are answered.
 //!
-//! `cargo run -p safepoint-examples --bin service`, then `curl` the address it prints, and Ctrl-C.
+//! `cargo run -p safepoint-examples --bin service`, then `curl` the address it prints, and Ctrl-C. Its argument is the time that load balancers get, in
+//! milliseconds.
 
 #![expect(clippy::print_stdout, reason = "a program talks to its user")]
 
@@ -19,10 +20,11 @@ use tokio::sync::oneshot;
 
 #[tokio::main]
 async fn main() -> safepoint::Result<ExitCode> {
+    let delay = std::env::args().nth(1).and_then(|delay| delay.parse().ok());
     let (close, closed) = oneshot::channel::<()>();
     let shutdown = Shutdown::builder()
         .grace(Duration::from_secs(25))
-        .ready_delay(Duration::from_millis(200))
+        .ready_delay(Duration::from_millis(delay.unwrap_or(200)))
         .hook(Order::Accept, "close the listener", move |_| {
             // The server may have ended by itself.
             let _ = close.send(());
