@@ -74,7 +74,7 @@ fn an_observer_that_hangs_keeps_no_hung_hook_from_being_left_behind() {
 /// The report of a shutdown that is finished on a thread of its own, so that one that never ends fails the test.
 fn finished(shutdown: Shutdown) -> crate::shutdown::StopReport {
     let (tell, told) = channel();
-    std::thread::spawn(move || tell.send(shutdown.finish()));
+    std::thread::spawn(move || tell.send(shutdown.finish()).expect("heard"));
     told.recv_timeout(LONG).expect("the stop comes to its end")
 }
 
