@@ -37,6 +37,7 @@ mod mailbox;
 mod models;
 mod node;
 mod observers;
+mod offspring;
 mod open;
 mod owner;
 mod parker;

@@ -2,23 +2,24 @@
 //!
 //! Invariants:
 //!
-//! 1. A node's phase is never behind its parent's for longer than a request takes to travel down; a child is made under its parent's
-//!    lock with the parent's phase, so none is passed over.
+//! 1. A node's phase is never behind its parent's for longer than a request takes to travel down; a child is put among its parent's
+//!    [offspring](Offspring) with the parent's phase, so none is passed over.
 //! 2. Phases are raised before a lock is taken to look for children and waiters, and only by `fetch_max`: a signal handler raises the
 //!    root's without any lock.
 //! 3. Wakers, followers and observers are called without a lock held, the requested node's before its children's, and the caller's last.
 //! 4. A child keeps its parent alive, never the other way round; making, telling and dropping a deep line of children does not recurse.
 //!
-//! Lock order: a node's `links` alone; no two nodes are locked together.
+//! Lock order: a node's `links`, or one list of its waiters or its offspring, alone; no two nodes are locked together.
 
 use std::borrow::Cow;
 use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, OnceLock};
 
 use slab::Slab;
 
 use super::caught::catch;
+use super::offspring::Offspring;
 use super::sync::{AtomicU8, Mutex, MutexGuard, lock};
 use super::tree::Tree;
 use super::waiters::Waiters;
@@ -75,13 +76,13 @@ pub(super) struct Node {
     /// The place in the parent's list of children.
     slot: AtomicUsize,
     waiters: OnceLock<Box<Waiters>>,
+    offspring: OnceLock<Box<Offspring>>,
     _after: [MaybeUninit<u8>; LINE],
     links: Mutex<Links>,
 }
 
 #[derive(Default)]
 pub(super) struct Links {
-    children: Slab<Weak<Node>>,
     /// Requests made here, each with its number in the whole tree.
     pub(super) requests: Vec<(u64, Recorded)>,
     pub(super) deadline: Option<Moment>,
@@ -112,6 +113,7 @@ impl Node {
             name,
             slot: AtomicUsize::new(0),
             waiters: OnceLock::new(),
+            offspring: OnceLock::new(),
             _after: [MaybeUninit::uninit(); LINE],
             links: Mutex::default(),
         }
@@ -126,18 +128,29 @@ impl Node {
             parent,
             Phase::Running as u8,
         ));
-        let weak = Arc::downgrade(&child);
-        let mut links = self.links();
-        // Relaxed: invariant 1. Whoever raised the phase takes this lock next; it comes either before, and is seen here, or after, and
-        // finds the child.
-        let phase = self.phase.load(Ordering::Relaxed);
-        child.phase.store(phase, Ordering::Relaxed);
         // Relaxed: read when the child is dropped, which happens after this for whoever drops it.
+        let place = self.offspring().add(&child, &self.phase);
+        child.slot.store(place, Ordering::Relaxed);
         child
-            .slot
-            .store(links.children.insert(weak), Ordering::Relaxed);
+    }
+
+    /// The children, in lists that are made for the first.
+    fn offspring(&self) -> &Offspring {
+        match self.offspring.get() {
+            Some(offspring) => offspring,
+            None => self.make_offspring(),
+        }
+    }
+
+    #[cold]
+    fn make_offspring(&self) -> &Offspring {
+        // Under the lock that `raise` takes before it looks for the lists: so either it finds them, or the child that follows sees the phase.
+        let links = self.links();
+        let offspring = self
+            .offspring
+            .get_or_init(|| Box::new(Offspring::new(self.is_root())));
         drop(links);
-        child
+        offspring
     }
 
     pub(super) fn links(&self) -> MutexGuard<'_, Links> {
@@ -246,6 +259,11 @@ impl Node {
 
     /// Tells everybody of a recorded request.
     pub(super) fn tell(self: &Arc<Self>, reached: Reached) -> Phase {
+        // First of all, who waits is woken; the rest has time.
+        let told = self.raise(reached.phase, reached.at);
+        if reached.begins {
+            self.put_in_diary(reached.at);
+        }
         if reached.is_first && self.is_root() {
             let first = self
                 .links()
@@ -256,10 +274,6 @@ impl Node {
                 self.tree.observers.before_stop(&first);
             }
         }
-        if reached.begins {
-            self.put_in_diary(reached.at);
-        }
-        let told = self.raise(reached.phase, reached.at);
         match self.tree.keeper() {
             // The keeper must not hang.
             Some(keeper) if keeper.is_here() && !told.is_empty() => keeper.tell(|| call(told)),
@@ -334,12 +348,6 @@ impl Node {
                         moment.get_or_insert(entered);
                     }
                 }
-                pending.extend(
-                    links
-                        .children
-                        .iter()
-                        .filter_map(|(_, child)| child.upgrade()),
-                );
                 let of_node =
                     |(_, observer): (usize, &Observer)| (Arc::clone(&node), Arc::clone(observer));
                 told.extend(links.observers.iter().map(of_node));
@@ -347,6 +355,9 @@ impl Node {
             }
             if let Some(waiters) = node.waiters.get() {
                 waiters.wake(to);
+            }
+            if let Some(offspring) = node.offspring.get() {
+                offspring.collect(&mut pending);
             }
         }
         if self.is_root() {
@@ -396,8 +407,9 @@ impl Drop for Node {
         let mut slot = self.slot.load(Ordering::Relaxed);
         // One turn for each ancestor that dies with this node, instead of one stack frame.
         while let Some(node) = parent {
-            let gone = node.links().children.try_remove(slot);
-            drop(gone);
+            if let Some(offspring) = node.offspring.get() {
+                offspring.remove(slot);
+            }
             slot = node.slot.load(Ordering::Relaxed);
             parent = Arc::into_inner(node).and_then(|mut node| node.parent.take());
         }
@@ -428,7 +440,7 @@ mod tests {
             Some("enough")
         );
         drop(last);
-        assert!(root.node.links().children.is_empty());
+        assert!(root.node.offspring().is_empty());
     }
 
     #[test]
