@@ -47,7 +47,7 @@ fn a_panicking_observer_of_a_grace_period_or_a_limit_keeps_no_later_deadline_fro
     let _limit = token.time_limit(Duration::ZERO).expect("keeps time");
     token.wait();
     assert!(gets_to(&token, Phase::Terminating));
-    let report = shutdown.finish();
+    let report = finished(shutdown);
     assert_eq!(report.given_up.len(), 1, "{report}");
 }
 
