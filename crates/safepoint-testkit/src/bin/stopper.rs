@@ -205,6 +205,10 @@ fn panics(grace: Duration) -> safepoint::Result<()> {
     let _unit = token.owned_unit("endless").expect("running");
     say("ready");
     token.wait();
+    if grace == LONG {
+        // The signals have the word to the end.
+        hang();
+    }
     say(&shutdown.finish().to_string());
     Ok(())
 }
