@@ -56,7 +56,7 @@ pub fn unit<T: Units>(tool: &T, times: u64) {
     }
 }
 
-/// As [`unit`], but the unit is lent to what happens in between, so that it has to be in memory and not only in registers.
+/// As [`unit()`], but the unit is lent to what happens in between, so that it has to be in memory and not only in registers.
 #[inline(never)]
 pub fn lent_unit<T: Units>(tool: &T, times: u64) {
     for _ in 0..times {

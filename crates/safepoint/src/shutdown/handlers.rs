@@ -156,7 +156,13 @@ impl Drop for Installed {
         if std::process::id() != self.mailbox.pid() {
             // In a fork the place may be another's by now, and a handler that was under way on another thread stays so for ever: the copy is left to the end of
             // the process.
-            forget_the_parents();
+            let ours = Arc::as_ptr(&self.mailbox).cast_mut();
+            let _ = MAILBOXES[self.place].compare_exchange(
+                ours,
+                ptr::null_mut(),
+                Ordering::SeqCst,
+                Ordering::Relaxed,
+            );
             return;
         }
         // SeqCst, here and in the handler: either a handler sees the empty place, or it is seen here under way.
