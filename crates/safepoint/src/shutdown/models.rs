@@ -187,7 +187,7 @@ mod units {
 
     /// The whole sequence against a thread that enters a unit, leaves it, and enters another: what was let in has ended before the report, and
     /// the report counts it. With at most
-    /// four preemptions: without a bound it takes minutes, and finds nothing more.
+    /// four preemptions: without a bound it takes minutes.
     #[test]
     fn the_report_comes_after_the_last_unit() {
         explore_to(4, || {
