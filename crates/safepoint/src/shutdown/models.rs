@@ -6,7 +6,7 @@
 //! thread of a model enters units through a token. What is not loom's (`Arc`, `Weak`, `OnceLock`) happens there in one step.
 //!
 //! A lost wake-up shows as a deadlock, which loom reports. A model with a bound tries only executions with so many preemptions, that is,
-//! switches away from a thread that could go on; each says why the bound suffices.
+//! switches away from a thread that could go on; its number stands there.
 
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -186,8 +186,8 @@ mod units {
     }
 
     /// The whole sequence against a thread that enters a unit, leaves it, and enters another: what was let in has ended before the report, and
-    /// the report counts it. With three
-    /// preemptions.
+    /// the report counts it. With at most
+    /// four preemptions: without a bound it takes minutes.
     #[test]
     fn the_report_comes_after_the_last_unit() {
         explore_to(4, || {
@@ -211,7 +211,7 @@ mod units {
         });
     }
 
-    /// A request made elsewhere is on its way down while the stop begins to wait: the stop must not overtake it.
+    /// A request made elsewhere is on its way down while the stop begins to wait: the stop must not overtake it. With at most three preemptions.
     #[test]
     fn the_stop_waits_until_a_child_was_told() {
         explore_to(3, || {
@@ -282,6 +282,7 @@ mod units {
 mod waiting {
     use super::*;
 
+    /// With at most four preemptions.
     #[test]
     fn no_waiter_sleeps_through_its_phase() {
         explore_to(4, || {

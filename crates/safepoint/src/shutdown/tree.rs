@@ -327,3 +327,38 @@ fn nanoseconds() -> u64 {
         .unwrap_or(u64::MAX)
         .max(1)
 }
+
+#[cfg(all(test, not(safepoint_loom)))]
+mod tests {
+    use super::*;
+    use crate::shutdown::Shutdown;
+    use std::sync::mpsc::{Sender, channel};
+
+    /// Looks now and then, as the keeper's alarm, until it ticks no more.
+    fn tell_when_quiet(tree: &Arc<Tree>, quiet: Sender<()>) {
+        let keeper = tree.keeper().expect("a keeper");
+        let looking = Arc::clone(tree);
+        keeper.set(tree.clock.now() + TICK, move || {
+            if looking.tick.0.load(Ordering::Relaxed) == 0 {
+                quiet.send(()).expect("heard");
+            } else {
+                tell_when_quiet(&looking, quiet);
+            }
+        });
+    }
+
+    #[test]
+    fn the_keeper_reads_the_clock_only_while_units_come_and_go() {
+        let shutdown = Shutdown::builder().build().expect("built");
+        let tree = Arc::clone(&shutdown.token().node.tree);
+        for _ in 0..2 {
+            assert_eq!(tree.tick.0.load(Ordering::Relaxed), 0);
+            shutdown.token().unit("one").expect("running").commit();
+            assert_ne!(tree.tick.0.load(Ordering::Relaxed), 0);
+            let (quiet, is_quiet) = channel();
+            tell_when_quiet(&tree, quiet);
+            let waited = is_quiet.recv_timeout(Duration::from_secs(60));
+            assert!(waited.is_ok(), "it goes on for ever");
+        }
+    }
+}
