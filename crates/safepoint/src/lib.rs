@@ -41,7 +41,7 @@
 //! | [`children`] | child processes that are told of a stop, and the other end of that line | always |
 //! | [`clock`] | the only reader of time | always |
 //! | [`systemd`] | `READY`, `STOPPING`, more time while units make progress, the watchdog | feature `systemd` |
-//! | [`tokio`] | `CancellationToken` in both directions, tracked spawning | feature `tokio` |
+//! | [`on_tokio`] | tracked spawning, `CancellationToken` in both directions | feature `tokio` |
 //! | [`job`] | the runner: input, items, attempts, results | feature `job` |
 //! | [`queue`] | durable items in SQLite | feature `job` |
 //! | [`process`] | children in groups, ended and reaped as groups | feature `job` |
@@ -78,7 +78,7 @@
 //!   Attempts get an idempotency key that stays the same for that reason.
 //! - Anything on a disk that lies about its syncs.
 //! - That a process which left its group *and* its session *and* cleared its environment is found after a `kill -9` of the runner.
-//! - Any system but Linux (5.3 or later, for pidfds).
+//! - Any system but Linux (5.4 or later, for pidfds).
 //!
 //! # Beside other crates
 //!
