@@ -98,8 +98,8 @@ impl ShutdownToken {
     }
 
     /// Calls `observer` after every request and every change of phase, with the phase of then and without any lock held: on the thread that made the request,
-    /// or on a thread of the shutdown's when a signal, a limit, the end of the grace period or [`finish`](super::Shutdown::finish) did. Requests that come at once
-    /// are told in one go. At the end, `finish` gives it the time that it gives [`after_stop`](super::Builder::after_stop).
+    /// or on a thread of the shutdown's when a signal, a limit, the end of the grace period or [`finish`](super::Shutdown::finish) did. Signals that come at once
+    /// are told in one go; of requests made at once on two threads, either may be told first. At the end, `finish` gives it the time that it gives [`after_stop`](super::Builder::after_stop).
     ///
     /// A panic of it ends nothing else. While it blocks, other observers wait, but neither signals nor deadlines do.
     pub fn observe(&self, observer: impl Fn(Phase) + Send + Sync + 'static) {
