@@ -64,6 +64,14 @@ pub fn coarse() -> Duration {
     )
 }
 
+/// `time` as poll(2) and epoll(7) take it.
+pub(crate) fn timespec(time: Duration) -> rustix::time::Timespec {
+    rustix::time::Timespec {
+        tv_sec: i64::try_from(time.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: time.subsec_nanos().into(),
+    }
+}
+
 /// A point on a [`Clock`]'s line: how much unpaused time had passed since the clock was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Moment(Duration);

@@ -115,6 +115,7 @@
 #[cfg(not(target_os = "linux"))]
 compile_error!("safepoint needs Linux: it relies on pidfds, epoll and /proc");
 
+mod bell;
 pub mod children;
 pub mod clock;
 #[cfg(feature = "job")]

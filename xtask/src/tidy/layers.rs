@@ -15,15 +15,19 @@ const ROOMS: &[(&str, &[&str])] = &[
     // Floor 0.
     ("error", &[]),
     ("clock", &["error"]),
+    ("bell", &[]),
     // Floor 1. What is on disk does not depend on the time.
     ("disk", &["error"]),
     // Floor 2. Being asked to stop must work when the disk does not.
-    ("shutdown", &["error", "clock"]),
+    ("shutdown", &["error", "clock", "bell"]),
     ("checkpoint", &["error", "clock", "disk"]),
     ("queue", &["error", "clock", "disk"]),
     ("process", &["error", "clock"]),
     // Floor 3.
-    ("children", &["error", "clock", "shutdown"]),
+    (
+        "children",
+        &["error", "clock", "bell", "shutdown", "process"],
+    ),
     ("systemd", &["error", "clock", "shutdown"]),
     ("on_tokio", &["error", "clock", "shutdown"]),
     (
@@ -56,6 +60,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         &[
             "error",
             "clock",
+            "bell",
             "disk",
             "shutdown",
             "checkpoint",

@@ -34,7 +34,6 @@
 //! Deliberately absent: files, the environment of this process, and anything from the job runner's `process`, which starts children by
 //! the thousand and needs no descriptor for each.
 
-mod bell;
 mod child;
 mod entry;
 mod parent;

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use rustix::event::{PollFd, PollFlags, poll};
 
-use super::bell::Bell;
 use super::parent::Parent;
+use crate::bell::Bell;
 use crate::shutdown::{ShutdownToken, Source, StopRequest};
 
 /// Makes the parent's stop one of a token as long as it lives; see [`Parent::watch`].

@@ -6,12 +6,11 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::time::Timespec;
 
-use super::bell::Bell;
 use super::entry::{Ended, Entry};
 use super::raw;
-use crate::clock::Clock;
+use crate::bell::Bell;
+use crate::clock::{Clock, timespec};
 use crate::shutdown::Share;
 
 /// The part of the hook's share that is kept for the kill of those that have not ended.
@@ -96,10 +95,7 @@ impl Watcher {
     }
 
     fn sleep(&self, pidfds: &[Arc<OwnedFd>], at_most: Option<Duration>) {
-        let at_most = at_most.map(|time| Timespec {
-            tv_sec: i64::try_from(time.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: time.subsec_nanos().into(),
-        });
+        let at_most = at_most.map(timespec);
         let bell = PollFd::from_borrowed_fd(self.bell.as_fd(), PollFlags::IN);
         let mut wait = vec![bell];
         let pidfds = pidfds.iter().map(|pidfd| pidfd.as_fd());

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::handlers::{self, Installed};
 use super::hook::Hook;
-use super::keeper::{Bell, Duty, Keeper, SignalCallback};
+use super::keeper::{Duty, Keeper, SignalCallback};
 use super::ladder::Ladder;
 use super::mailbox::Mailbox;
 use super::node::Node;
@@ -16,6 +16,7 @@ use super::tree::Tree;
 use super::{
     Ending, Order, Rung, Share, Shutdown, ShutdownToken, Source, Status, StopReport, StopRequest,
 };
+use crate::bell::Bell;
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
 

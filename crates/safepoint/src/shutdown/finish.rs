@@ -9,7 +9,7 @@
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::Duration;
 
 use super::caught::{self, Caught};
@@ -70,7 +70,8 @@ impl Finish {
             }
         }
         let given_up = self.drain(drained_by).await;
-        let over = self.late_end();
+        // An immediate request has cut it to the reserve.
+        let over = self.node.deadline().unwrap_or_else(|| tree.clock.now());
         for order in Order::ALL.into_iter().filter(|order| order.is_late()) {
             while let Some(hook) = tree.hooks.take(order) {
                 let others = tree.hooks.count(true);
@@ -89,44 +90,17 @@ impl Finish {
             ready_if(tree.is_idle())
         });
         let mut idle = pin!(idle);
-        let mut enough = pin!(self.until_or_terminating(until));
-        let is_idle = poll_fn(|context| {
-            if idle.as_mut().poll(context).is_ready() {
-                return Poll::Ready(true);
-            }
-            enough.as_mut().poll(context).map(|()| false)
-        })
-        .await;
-        if is_idle {
+        let enough = pin!(self.until_or_terminating(until));
+        if race(idle.as_mut(), enough).await.is_some() {
             return Vec::new();
         }
         self.node.advance_to(Phase::Terminating);
         // Futures are dropped and threads notice at Terminating: those that are quick about it are not given up.
         let patience = tree.clock.now() + LEAST_SHARE;
-        let mut late = pin!(Sleep::new(tree, patience));
-        poll_fn(|context| {
-            if idle.as_mut().poll(context).is_ready() {
-                return Poll::Ready(());
-            }
-            late.as_mut().poll(context)
-        })
-        .await;
+        race(idle, pin!(Sleep::new(tree, patience))).await;
         let open = tree.open().into_iter();
         open.filter_map(|open| super::tree::held_up(&self.node, open))
             .collect()
-    }
-
-    /// When the last hooks must be done: the end of the grace period, or sooner if somebody asked for haste.
-    fn late_end(&self) -> Moment {
-        let tree = &self.node.tree;
-        let now = tree.clock.now();
-        let end = self.node.deadline().unwrap_or(now);
-        let hasty = self.node.phase() >= Phase::Terminating;
-        if hasty {
-            end.min(now + tree.reserve())
-        } else {
-            end
-        }
     }
 
     async fn call(&mut self, hook: Hook, window: Moment, others: usize) {
@@ -141,18 +115,12 @@ impl Finish {
         };
         let until = begun + share;
         let mut running = self.begin(hook.work, until);
-        let hung = if is_early {
-            pin_box(self.until_or_terminating_and_a_little(until))
+        let hung: Pin<Box<dyn Future<Output = ()> + Send>> = if is_early {
+            Box::pin(self.until_or_terminating_and_a_little(until))
         } else {
-            pin_box(Sleep::new(&tree, until))
+            Box::pin(Sleep::new(&tree, until))
         };
-        let mut hung = hung;
-        let caught = poll_fn(|context| match running.as_mut().poll(context) {
-            Poll::Ready(caught) => Poll::Ready(Some(caught)),
-            Poll::Pending => hung.as_mut().poll(context).map(|()| None),
-        })
-        .await;
-        drop(hung);
+        let caught = race(running.as_mut(), hung).await;
         // With one that hangs in place goes the caller's future, and its destructors may panic.
         let dropped = caught::catch(move || drop(running)).err();
         let outcome = match caught {
@@ -208,9 +176,11 @@ impl Finish {
     }
 
     fn until_or_terminating(&self, until: Moment) -> impl Future<Output = ()> + Send + use<> {
-        let mut sleep = Sleep::new(&self.node.tree, until);
-        let mut terminating = Stopping::new(Arc::clone(&self.node), Phase::Terminating);
-        poll_fn(move |context| either(&mut sleep, &mut terminating, context))
+        let sleep = Sleep::new(&self.node.tree, until);
+        let terminating = Stopping::new(Arc::clone(&self.node), Phase::Terminating);
+        async move {
+            race(sleep, terminating).await;
+        }
     }
 
     /// As above, but a hook that is running when haste is asked for gets the least share to come to its end.
@@ -228,12 +198,6 @@ impl Finish {
     }
 }
 
-fn pin_box<'a>(
-    future: impl Future<Output = ()> + Send + 'a,
-) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
-    Box::pin(future)
-}
-
 fn ready_if(is_ready: bool) -> Poll<()> {
     if is_ready {
         Poll::Ready(())
@@ -242,11 +206,16 @@ fn ready_if(is_ready: bool) -> Poll<()> {
     }
 }
 
-fn either(sleep: &mut Sleep, stopping: &mut Stopping, context: &mut Context<'_>) -> Poll<()> {
-    if Pin::new(sleep).poll(context).is_ready() {
-        return Poll::Ready(());
-    }
-    Pin::new(stopping).poll(context)
+/// What `work` comes to, unless `end` is reached first.
+async fn race<T>(
+    mut work: impl Future<Output = T> + Unpin,
+    mut end: impl Future<Output = ()> + Unpin,
+) -> Option<T> {
+    poll_fn(|context| match Pin::new(&mut work).poll(context) {
+        Poll::Ready(output) => Poll::Ready(Some(output)),
+        Poll::Pending => Pin::new(&mut end).poll(context).map(|()| None),
+    })
+    .await
 }
 
 #[cfg(all(test, not(safepoint_loom)))]

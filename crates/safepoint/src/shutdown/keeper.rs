@@ -7,55 +7,24 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::ThreadId;
 use std::time::Duration;
 
-use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
-use rustix::time::Timespec;
+use rustix::event::{PollFd, PollFlags, poll};
 
 use super::caught::catch;
 use super::handlers;
 use super::mailbox::Mailbox;
 use super::teller::Teller;
-use crate::clock::{Clock, Moment};
+use crate::bell::Bell;
+use crate::clock::{Clock, Moment, timespec};
 
 pub(super) type SignalCallback = Box<dyn Fn(i32) + Send>;
 
 type Alarm = Box<dyn FnOnce() + Send>;
-
-/// Wakes the keeper, also from a signal handler.
-pub(super) struct Bell(OwnedFd);
-
-impl Bell {
-    pub(super) fn new() -> io::Result<Self> {
-        Ok(Self(eventfd(
-            0,
-            EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK,
-        )?))
-    }
-
-    /// One write(2) by a raw system call: async-signal-safe, and errno is left alone.
-    pub(super) fn ring(&self) {
-        // The eventfd can only be full; it is then readable already.
-        let _ = rustix::io::write(&self.0, &1u64.to_ne_bytes());
-    }
-
-    fn sleep(&self, at_most: Option<Duration>) {
-        let at_most = at_most.map(|time| Timespec {
-            tv_sec: i64::try_from(time.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: time.subsec_nanos().into(),
-        });
-        let mut wait = [PollFd::new(&self.0, PollFlags::IN)];
-        // An interrupted or failed wait leads to one more look, which is harmless.
-        let _ = poll(&mut wait, at_most.as_ref());
-        let mut count = [0; 8];
-        let _ = rustix::io::read(&self.0, &mut count);
-    }
-}
 
 /// What the keeper does about signals.
 pub(super) struct Duty {
@@ -202,8 +171,17 @@ impl Shared {
                 }
             }
             let next = self.go_off(clock);
-            self.bell.sleep(next);
+            self.sleep(next);
         }
+    }
+
+    /// Waits for the bell.
+    fn sleep(&self, at_most: Option<Duration>) {
+        let at_most = at_most.map(timespec);
+        let mut wait = [PollFd::new(&*self.bell, PollFlags::IN)];
+        // An interrupted or failed wait leads to one more look, which is harmless.
+        let _ = poll(&mut wait, at_most.as_ref());
+        self.bell.hush();
     }
 
     /// Lets the alarms go off that are due, and says how long it is to the next.

@@ -13,10 +13,10 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering, f
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::keeper::Bell;
 use super::ladder::Ladder;
 use super::node::{Node, Reached};
 use super::{Mode, Phase, Rung, Source, StopRequest};
+use crate::bell::Bell;
 use crate::clock::coarse;
 
 /// Signals that arrive again within this time count once: a terminal and a wrapper often both pass Ctrl-C on.

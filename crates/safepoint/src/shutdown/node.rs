@@ -19,6 +19,7 @@ use std::sync::{Arc, OnceLock};
 use slab::Slab;
 
 use super::caught::catch;
+use super::keeper::Keeper;
 use super::offspring::Offspring;
 use super::sync::{AtomicU8, Mutex, MutexGuard, lock};
 use super::tree::Tree;
@@ -274,12 +275,18 @@ impl Node {
                 self.tree.observers.before_stop(&first);
             }
         }
+        // The keeper must not hang.
+        let elsewhere = self.tree.keeper().is_some_and(Keeper::is_here);
+        self.call(told, elsewhere);
+        reached.phase
+    }
+
+    /// Calls the caller's observers here, or `elsewhere`: on the thread where they may hang, if there is one.
+    fn call(&self, told: Vec<(Arc<Self>, Observer)>, elsewhere: bool) {
         match self.tree.keeper() {
-            // The keeper must not hang.
-            Some(keeper) if keeper.is_here() && !told.is_empty() => keeper.tell(|| call(told)),
+            Some(keeper) if elsewhere && !told.is_empty() => keeper.tell(|| call(told)),
             _ => call(told),
         }
-        reached.phase
     }
 
     /// Has the keeper end the time for draining, if there is a keeper.
@@ -298,11 +305,8 @@ impl Node {
     pub(super) fn advance_to(self: &Arc<Self>, to: Phase) {
         if self.phase() < to {
             let told = self.raise(to, self.tree.clock.now());
-            match self.tree.keeper() {
-                // Nobody's request: whoever is here, the keeper or the end of the stop, must not hang.
-                Some(keeper) if !told.is_empty() => keeper.tell(|| call(told)),
-                _ => call(told),
-            }
+            // Nobody's request: whoever is here, the keeper or the end of the stop, must not hang.
+            self.call(told, true);
         }
     }
 

@@ -4,8 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::keeper::{AlarmKey, Bell, Keeper};
+use super::keeper::{AlarmKey, Keeper};
 use super::{ShutdownToken, Source, StopRequest};
+use crate::bell::Bell;
 use crate::clock::Moment;
 use crate::error::{Error, ErrorKind, Result};
 

@@ -11,7 +11,7 @@ use thread_local::ThreadLocal;
 use super::gate::Gate;
 use super::hook::Hooks;
 use super::keeper::Keeper;
-use super::lane::{Ended, Lane, Place};
+use super::lane::{Ended, Lane, Place, Seen};
 use super::mailbox::Mailbox;
 use super::node::Node;
 use super::observers::Observers;
@@ -145,7 +145,7 @@ impl Tree {
         keeper.set(self.clock.now() + TICK, move || {
             let Some(tree) = tree.upgrade() else { return };
             let ended_now = Some(tree.ended());
-            let is_quiet = ended == ended_now && tree.open_count() == 0;
+            let is_quiet = ended == ended_now && !tree.is_open();
             let next = if is_quiet { 0 } else { nanoseconds() };
             tree.tick.0.store(next, Ordering::Relaxed);
             if let (false, Some(keeper)) = (is_quiet, tree.keeper()) {
@@ -154,9 +154,8 @@ impl Tree {
         });
     }
 
-    fn open_count(&self) -> usize {
-        let lanes = self.lanes.iter().filter(|lane| lane.is_open()).count();
-        lanes + usize::from(self.registry.is_open())
+    fn is_open(&self) -> bool {
+        self.lanes.iter().any(Lane::is_open) || self.registry.is_open()
     }
 
     /// The calling thread's lane.
@@ -183,40 +182,23 @@ impl Tree {
     }
 
     pub(super) fn open_at(lane: &Lane, place: Place) -> Open {
-        let seen = lane.seen_at(place);
-        Open {
-            name: seen.name,
-            kind: OpenKind::Unit,
-            age: age(seen.started),
-            thread: lane.thread(),
-        }
+        of_unit(lane, lane.seen_at(place))
     }
 
     /// Whether nothing is open. Of what was let in before the phase was raised, nothing is missed.
     pub(super) fn is_idle(&self) -> bool {
         barrier::heavy();
-        !self.lanes.iter().any(Lane::is_open) && !self.registry.is_open()
+        !self.is_open()
     }
 
     /// Everything that is open now, the oldest first.
     pub(super) fn open(&self) -> Vec<Open> {
         let mut open = Vec::new();
         for lane in &self.lanes {
-            for seen in lane.seen() {
-                open.push(Open {
-                    name: seen.name,
-                    kind: OpenKind::Unit,
-                    age: age(seen.started),
-                    thread: lane.thread(),
-                });
-            }
+            open.extend(lane.seen().into_iter().map(|seen| of_unit(lane, seen)));
         }
-        open.extend(
-            self.registry
-                .seen()
-                .iter()
-                .map(|entry| self.of_entry(entry)),
-        );
+        let entries = self.registry.seen();
+        open.extend(entries.iter().map(|entry| self.of_entry(entry)));
         open.sort_by_key(|open| Reverse(open.age));
         open
     }
@@ -299,13 +281,22 @@ impl Tree {
 
     /// Makes requests of the signals that have arrived, so that nobody sees the flag without its reason.
     pub(super) fn absorb(&self) {
-        if let Some(mailbox) = self.mailbox.get().and_then(Weak::upgrade) {
+        if let Some(mailbox) = self.mailbox() {
             mailbox.absorb();
         }
     }
 
     pub(super) fn mailbox(&self) -> Option<Arc<Mailbox>> {
         self.mailbox.get().and_then(Weak::upgrade)
+    }
+}
+
+fn of_unit(lane: &Lane, seen: Seen) -> Open {
+    Open {
+        name: seen.name,
+        kind: OpenKind::Unit,
+        age: age(seen.started),
+        thread: lane.thread(),
     }
 }
 

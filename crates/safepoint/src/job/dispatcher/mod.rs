@@ -43,7 +43,7 @@ use super::publish::Publisher;
 use super::sink::Sink;
 use super::template::Template;
 use super::work::Work;
-use crate::clock::{Moment, wall_ms};
+use crate::clock::{Moment, timespec, wall_ms};
 use crate::disk::RotatingLog;
 use crate::error::{Error, ErrorKind, Result};
 use crate::process::{Exit, reap_adopted, signal_group, stop_self, wait_for_group};
@@ -305,10 +305,7 @@ impl<'a> Dispatcher<'a> {
             if self.is_over() {
                 return Ok(());
             }
-            let timeout = self.next_timer().map(|wait| rustix::time::Timespec {
-                tv_sec: i64::try_from(wait.as_secs()).unwrap_or(i64::MAX),
-                tv_nsec: wait.subsec_nanos().into(),
-            });
+            let timeout = self.next_timer().map(timespec);
             match epoll::wait(&self.epoll, spare_capacity(&mut events), timeout.as_ref()) {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
                 Err(error) => {
