@@ -127,6 +127,8 @@ pub mod job;
 pub mod on_tokio;
 #[cfg(feature = "job")]
 pub mod process;
+#[cfg(not(feature = "job"))]
+mod process;
 #[cfg(feature = "job")]
 pub mod queue;
 pub mod shutdown;

@@ -6,14 +6,15 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
+use rustix::process::{Pid, Signal};
 
 use super::child::Child;
-use super::entry::{Entry, Steps, discard};
+use super::entry::{Entry, Steps};
 use super::raw;
 use super::stop_pipe::StopPipe;
 use super::watcher::Watcher;
 use crate::error::{Error, ErrorKind, Result};
+use crate::process::{Leader, discard};
 use crate::shutdown::{Order, ShutdownToken};
 
 /// From SIGTERM to SIGKILL unless told otherwise.
@@ -136,22 +137,13 @@ impl Children {
         let (id, pid) = (started.id(), Pid::from_child(&started));
         let name = format!("{program} (pid {id})");
         guard.rename(name.clone());
-        let watched = pidfd_open(pid, PidfdFlags::empty())
-            .map_err(io::Error::from)
-            .and_then(|pidfd| {
-                let bell = Arc::clone(&self.watcher.bell);
-                token.follow(move |_| bell.ring()).for_good();
-                let entry = Entry::new(
-                    name.clone(),
-                    token.clone(),
-                    guard,
-                    (pid, pidfd),
-                    pipe,
-                    steps,
-                );
-                let outcome = Arc::clone(&entry.outcome);
-                self.watcher.add(entry).map(|()| outcome)
-            });
+        let watched = Leader::watch(pid).and_then(|leader| {
+            let bell = Arc::clone(&self.watcher.bell);
+            token.follow(move |_| bell.ring()).for_good();
+            let entry = Entry::new(name.clone(), token.clone(), guard, leader, pipe, steps);
+            let outcome = Arc::clone(&entry.outcome);
+            self.watcher.add(entry).map(|()| outcome)
+        });
         let outcome = watched.map_err(|error| {
             // Nobody would ever stop or reap it.
             discard(pid);

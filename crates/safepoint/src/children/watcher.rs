@@ -1,7 +1,7 @@
 //! The thread that carries the stop to all children of one [`Children`](super::Children), and reaps them. It lives as long as there are any.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use super::entry::{Ended, Entry};
 use super::raw;
 use crate::bell::Bell;
 use crate::clock::{Clock, timespec};
+use crate::process::Leader;
 use crate::shutdown::Share;
 
 /// The part of the hook's share that is kept for the kill of those that have not ended.
@@ -77,12 +78,12 @@ impl Watcher {
                 state.is_watched = false;
                 return;
             }
-            let pidfds: Vec<Arc<OwnedFd>> = state.entries.iter().map(Entry::pidfd).collect();
+            let leaders: Vec<Arc<Leader>> = state.entries.iter().map(Entry::leader).collect();
             let kills = state.entries.iter().filter_map(Entry::kill_at);
             let next = kills.min().map(|at| at.since(now));
             drop(state);
             if ended.is_empty() {
-                self.sleep(&pidfds, next);
+                self.sleep(&leaders, next);
                 continue;
             }
             for (entry, how) in ended {
@@ -94,11 +95,11 @@ impl Watcher {
         }
     }
 
-    fn sleep(&self, pidfds: &[Arc<OwnedFd>], at_most: Option<Duration>) {
+    fn sleep(&self, leaders: &[Arc<Leader>], at_most: Option<Duration>) {
         let at_most = at_most.map(timespec);
         let bell = PollFd::from_borrowed_fd(self.bell.as_fd(), PollFlags::IN);
         let mut wait = vec![bell];
-        let pidfds = pidfds.iter().map(|pidfd| pidfd.as_fd());
+        let pidfds = leaders.iter().map(|leader| leader.as_fd());
         wait.extend(pidfds.map(|pidfd| PollFd::from_borrowed_fd(pidfd, PollFlags::IN)));
         // An interrupted or failed wait leads to one more look, which is harmless.
         let _ = poll(&mut wait, at_most.as_ref());

@@ -1,15 +1,13 @@
 //! Starting a child by `posix_spawn`, and learning how it ended.
 
 use std::ffi::{CStr, CString};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, PosixSpawnFlags, posix_spawn};
 use nix::sys::signal::{SigSet, Signal as NixSignal};
-use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, getpgid, pidfd_open, pidfd_send_signal, waitid,
-};
+use rustix::process::{Pid, Signal};
 
-use super::group::signal_group;
+use super::leader::{Leader, Reaping, discard};
 use super::procfs::boot_ticks;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -60,8 +58,7 @@ impl Exit {
 /// A running child, the leader of its process group. Not ended by being dropped.
 #[derive(Debug)]
 pub struct Child {
-    pid: Pid,
-    pidfd: OwnedFd,
+    leader: Leader,
     /// The kernel's clock ticks since boot before and after the start: its start time lies between.
     pub started_ticks: (u64, u64),
 }
@@ -132,18 +129,15 @@ pub fn spawn(request: &SpawnRequest<'_>) -> Result<Child> {
     let after = boot_ticks();
     let pid = Pid::from_raw(pid.as_raw())
         .ok_or_else(|| Error::new(ErrorKind::Io, "the system returned process 0"))?;
-    match pidfd_open(pid, PidfdFlags::empty()) {
-        Ok(pidfd) => Ok(Child {
-            pid,
-            pidfd,
+    match Leader::watch(pid) {
+        Ok(leader) => Ok(Child {
+            leader,
             started_ticks: (before, after),
         }),
         Err(error) => {
-            // Without a descriptor nobody would ever reap it; it has done nothing yet that a retry would not do again.
-            signal_group(pid, Signal::KILL);
-            let _ = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED);
-            Err(Error::new(ErrorKind::Io, "cannot watch a child")
-                .with_source(std::io::Error::from(error)))
+            // It has done nothing yet that a retry would not do again.
+            discard(pid);
+            Err(Error::new(ErrorKind::Io, "cannot watch a child").with_source(error))
         }
     }
 }
@@ -151,43 +145,31 @@ pub fn spawn(request: &SpawnRequest<'_>) -> Result<Child> {
 impl Child {
     /// Its process number, which is also its group's.
     pub fn pid(&self) -> Pid {
-        self.pid
+        self.leader.pid()
     }
 
     /// The descriptor that is readable once it has ended.
     pub fn pidfd(&self) -> BorrowedFd<'_> {
-        self.pidfd.as_fd()
+        self.leader.as_fd()
     }
 
     /// Sends a signal to it and its group.
     pub fn signal(&self, signal: Signal) {
-        signal_group(self.pid, signal);
-        // The child may have left its group; it is ours all the same. But none must get a signal twice: many programs take a
-        // second SIGTERM for impatience. As long as the child is unreaped its number is its own.
-        if getpgid(Some(self.pid)) != Ok(self.pid) {
-            // An error means that it is gone.
-            let _ = pidfd_send_signal(&self.pidfd, signal);
-        }
+        self.leader.signal(signal);
     }
 
     /// Reaps it if it has ended, after ending whatever it left in its group. `None` while it runs.
     ///
     /// The second value says whether the group still has members, which are being killed.
     pub fn reap(&self) -> Option<(Exit, bool)> {
-        let peek = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-        waitid(WaitId::PidFd(self.pidfd.as_fd()), peek).ok()??;
-        // As long as the leader is unreaped its number, and so the group's, cannot be given to another.
-        signal_group(self.pid, Signal::KILL);
-        let status = waitid(
-            WaitId::PidFd(self.pidfd.as_fd()),
-            WaitIdOptions::EXITED | WaitIdOptions::NOHANG,
-        )
-        .ok()??;
+        let Reaping::Ended(status) = self.leader.reap() else {
+            return None;
+        };
         let exit = match (status.exit_status(), status.terminating_signal()) {
             (Some(code), _) => Exit::Code(code),
             (None, Some(signal)) => Exit::Signal(signal),
             (None, None) => Exit::Code(0),
         };
-        Some((exit, super::group::exists(self.pid)))
+        Some((exit, super::group::exists(self.pid())))
     }
 }

@@ -8,18 +8,32 @@
 //!
 //! Deliberately absent: the queue, signals sent to us, and any file but those of `/proc`.
 
+#[cfg(feature = "job")]
 mod child;
+#[cfg(feature = "job")]
 mod group;
+mod leader;
+#[cfg(feature = "job")]
 mod pause;
+#[cfg(feature = "job")]
 mod procfs;
+#[cfg(feature = "job")]
 mod program;
+#[cfg(feature = "job")]
 mod strays;
 
+#[cfg(feature = "job")]
 pub use child::{CONTROL_FD, Child, Exit, SpawnRequest, spawn};
+#[cfg(feature = "job")]
 pub use group::{GroupTable, signal_group, wait_for_group};
+pub(crate) use leader::{Leader, Reaping, discard};
+#[cfg(feature = "job")]
 pub use pause::stop_self;
+#[cfg(feature = "job")]
 pub use procfs::{boot_id, clock_ticks, is_alive, start_ticks};
+#[cfg(feature = "job")]
 pub use program::{find_program, open_null};
+#[cfg(feature = "job")]
 pub use strays::{
     Suspect, become_subreaper, children, end_descendants, end_left_behind, reap_adopted,
 };
