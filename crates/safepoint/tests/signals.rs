@@ -361,6 +361,19 @@ fn several_shutdowns_share_a_signal_and_the_last_one_puts_it_back() {
 }
 
 #[test]
+fn the_pool_of_handlers_has_its_limit_and_refuses_what_is_beyond() {
+    let mut program = Program::start("many");
+    program.expect(
+        "32: cannot install a signal handler: 32 shutdowns have handlers in this process already",
+    );
+    program.expect("32 are stopping");
+    program.expect("ready");
+    program.send(Signal::SIGINT);
+    let report = program.find("stopped in");
+    assert!(report.contains("SIGINT"), "{report}");
+}
+
+#[test]
 fn a_fork_has_the_flag_and_its_parent_is_left_alone() {
     let mut program = Program::start("fork-flag");
     let ready = program.find("ready ");

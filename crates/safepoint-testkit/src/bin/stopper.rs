@@ -57,6 +57,7 @@ fn run(scenario: &str) -> safepoint::Result<()> {
         "panics-briefly" => panics(Duration::from_millis(300)),
         "observer-hangs" => observer_hangs(),
         "burst" => burst(),
+        "many" => many(),
         "ten" => ten(),
         "last-rung" => last_rung(),
         "refused" => {
@@ -266,6 +267,23 @@ fn burst() -> safepoint::Result<()> {
     wait_for(&token, Phase::Terminating);
     say(&told(&token));
     Ok(())
+}
+
+/// As many shutdowns with handlers as there may be, and one more.
+fn many() -> safepoint::Result<()> {
+    let mut installed = Vec::new();
+    let refused = loop {
+        match builder().install() {
+            Ok(shutdown) => installed.push(shutdown),
+            Err(error) => break error,
+        }
+    };
+    say(&format!("{}: {}", installed.len(), refused.chain()));
+    raise(Signal::SIGTERM).expect("raised");
+    let stopping = installed.iter().filter(|one| one.token().is_stopping());
+    say(&format!("{} are stopping", stopping.count()));
+    installed.pop();
+    stop_and_report(builder())
 }
 
 /// Raises one signal ten times in a row: the kernel merges none of those that a thread sends itself.

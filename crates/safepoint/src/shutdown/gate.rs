@@ -58,3 +58,36 @@ impl Gate {
         held_up
     }
 }
+
+#[cfg(all(test, not(safepoint_loom)))]
+mod tests {
+    use super::*;
+    use crate::shutdown::{Open, OpenKind};
+    use std::time::Duration;
+
+    #[test]
+    fn the_last_ones_that_left_are_remembered_the_longest_first() {
+        let gate = Gate::default();
+        let late = 1..=REMEMBERED as u64 + 5;
+        for number in late.clone() {
+            gate.left(Some(HeldUp {
+                open: Open {
+                    name: number.to_string(),
+                    kind: OpenKind::Unit,
+                    age: Duration::ZERO,
+                    thread: String::new(),
+                },
+                held: Duration::from_millis(number),
+            }));
+        }
+        let held_up = gate.held_up();
+        assert_eq!(held_up.len(), 1000);
+        let names: Vec<String> = held_up.into_iter().map(|held| held.open.name).collect();
+        let expected: Vec<String> = late
+            .rev()
+            .take(1000)
+            .map(|number| number.to_string())
+            .collect();
+        assert_eq!(names, expected);
+    }
+}
