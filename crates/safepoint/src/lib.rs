@@ -118,18 +118,20 @@ compile_error!("safepoint needs Linux: it relies on pidfds, epoll and /proc");
 mod bell;
 pub mod children;
 pub mod clock;
-#[cfg(feature = "job")]
+#[cfg(feature = "state")]
 pub mod disk;
 mod error;
 #[cfg(feature = "job")]
 pub mod job;
 #[cfg(feature = "tokio")]
 pub mod on_tokio;
+#[cfg(any(feature = "job", feature = "checkpoint", feature = "steps"))]
+mod owner;
 #[cfg(feature = "job")]
 pub mod process;
 #[cfg(not(feature = "job"))]
 mod process;
-#[cfg(feature = "job")]
+#[cfg(feature = "queue")]
 pub mod queue;
 pub mod shutdown;
 #[cfg(feature = "systemd")]

@@ -18,9 +18,11 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("bell", &[]),
     // Floor 1. What is on disk does not depend on the time.
     ("disk", &["error"]),
+    // Who has a directory, and since when.
+    ("owner", &["error", "clock", "disk"]),
     // Floor 2. Being asked to stop must work when the disk does not.
     ("shutdown", &["error", "clock", "bell"]),
-    ("checkpoint", &["error", "clock", "disk"]),
+    ("checkpoint", &["error", "clock", "disk", "owner"]),
     ("queue", &["error", "clock", "disk"]),
     ("process", &["error", "clock"]),
     // Floor 3.
@@ -36,6 +38,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "error",
             "clock",
             "disk",
+            "owner",
             "shutdown",
             "checkpoint",
             "queue",
@@ -48,6 +51,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "error",
             "clock",
             "disk",
+            "owner",
             "shutdown",
             "checkpoint",
             "queue",
@@ -62,6 +66,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "clock",
             "bell",
             "disk",
+            "owner",
             "shutdown",
             "checkpoint",
             "queue",

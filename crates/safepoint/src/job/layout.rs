@@ -16,8 +16,6 @@ pub(super) const LOGS: &str = "logs";
 pub(super) const OUT: &str = "out";
 /// Private folders of attempts in progress.
 pub(super) const WORK: &str = "work";
-/// Who owns the job now; owned by [`super::owner`].
-pub(super) const OWNER_LOCK: &str = "owner.lock";
 /// A stop request from another process; owned by [`super::control`].
 pub(super) const STOP: &str = "stop";
 /// Standard input, kept so that the job can resume; owned by [`super::input`].

@@ -67,6 +67,7 @@ mod template;
 mod wake;
 mod work;
 
+pub use crate::owner::Owner;
 pub use capture::{MAX_OUTPUT, MAX_STDERR_TAIL};
 pub use control::request_stop;
 pub use definition::{Definition, Delivery, Format, quote};
@@ -76,7 +77,7 @@ pub use input::{CHUNK_ITEMS, MAX_ITEM};
 pub use layout::{JobPath, MAX_NAME};
 pub use notice::{InProgress, Notice, Observer, Unobserved};
 pub use options::{MaxFailures, Options, Order};
-pub use owner::{Owner, current_owner};
+pub use owner::current_owner;
 pub use protocol::MAX_ANSWER;
 pub use publish::component;
 pub use report::{Outcome, Report};

@@ -23,7 +23,7 @@ use super::input::{Feed, Position, Reconciled, Spool, reconcile, start_reader};
 use super::layout::{self, JobPath};
 use super::notice::{Notice, Observer};
 use super::options::Options;
-use super::owner::Ownership;
+use super::owner;
 use super::publish::Publisher;
 use super::report::{Outcome, Report};
 use super::sink::{ResultSink, Sink};
@@ -31,6 +31,7 @@ use super::template::Template;
 use crate::clock::wall_ms;
 use crate::disk::{self, FilesystemKind, InputFile, Reserve, StateDir};
 use crate::error::{Error, ErrorKind, Result};
+use crate::owner::Ownership;
 use crate::process::{
     CONTROL_FD, Suspect, become_subreaper, children, end_descendants, end_left_behind,
     find_program, open_null,
@@ -197,7 +198,7 @@ struct Opened {
 /// Takes the job, checks whose it is, and ends what a killed owner left behind.
 fn open(path: &JobPath, definition: &Definition, options: &Options) -> Result<Opened> {
     let dir = prepare_directory(path, options.fresh, options.kill_after)?;
-    let ownership = Ownership::take(path)?;
+    let ownership = owner::take(path)?;
     // From now on others see an owner whom they may ask to stop.
     let control = Control::watch(&dir)?;
     let (database, locking) = open_database(path, &dir, definition)?;
@@ -456,7 +457,7 @@ fn prepare_directory(path: &JobPath, fresh: bool, kill_after: Duration) -> Resul
     StateDir::create(&path.root)?;
     if fresh && path.dir().exists() {
         let old = path.open()?;
-        let owned = Ownership::take(path)?;
+        let owned = owner::take(path)?;
         // What a killed owner left behind works in the directory that the new run will have.
         let left = InProgressView::read(&old)?;
         end_left_behind(&left.suspects(), &state_variable(&old), kill_after)?;

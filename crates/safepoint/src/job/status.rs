@@ -4,9 +4,10 @@ use std::path::Path;
 
 use super::in_progress::InProgressView;
 use super::layout::JobPath;
-use super::owner::{Owner, Ownership, current_owner};
+use super::owner::{self, current_owner};
 use crate::disk::{self, FilesystemKind};
 use crate::error::{Error, ErrorKind, Result};
+use crate::owner::Owner;
 use crate::queue::{Database, JOB_DB, Locking, Progress, RunRow, View};
 
 /// A job that was found.
@@ -56,7 +57,7 @@ pub fn view(path: &JobPath) -> Result<View> {
         return Err(gone(path));
     }
     View::open(&dir.file(JOB_DB)).map_err(|error| match (error.kind(), current_owner(path)) {
-        (ErrorKind::Busy, Ok(Some(owner))) => Ownership::refusal(path, &owner),
+        (ErrorKind::Busy, Ok(Some(owner))) => owner::refusal(path, &owner),
         _ => error,
     })
 }
@@ -140,7 +141,7 @@ impl Status {
 /// [`ErrorKind::Busy`](crate::ErrorKind::Busy) while somebody runs the job; otherwise as its state is.
 pub fn retry(path: &JobPath, only: Option<&[u64]>) -> Result<u64> {
     let dir = path.open()?;
-    let _owned = Ownership::take(path)?;
+    let _owned = owner::take(path)?;
     let locking = if FilesystemKind::of(dir.path())?.is_network() {
         Locking::Exclusive
     } else {
@@ -156,7 +157,7 @@ pub fn retry(path: &JobPath, only: Option<&[u64]>) -> Result<u64> {
 /// [`ErrorKind::Busy`](crate::ErrorKind::Busy) while somebody runs the job; [`ErrorKind::Io`](crate::ErrorKind::Io) when something cannot be removed.
 pub fn clean(path: &JobPath) -> Result<()> {
     let dir = path.open()?;
-    let _owned = Ownership::take(path)?;
+    let _owned = owner::take(path)?;
     // Out of the way in one step, so that a kill in between leaves no half a job. The name is none that a job can have.
     let aside = path.root.join(format!(".{}.removed", path.name));
     disk::remove_tree(&aside)?;
