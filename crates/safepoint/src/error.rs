@@ -134,6 +134,17 @@ impl Error {
         self
     }
 
+    /// Puts what it happened to in front: `message`, with this error as its source. Kind and hint stay.
+    #[cfg(any(feature = "checkpoint", feature = "steps"))]
+    pub(crate) fn about(self, message: impl Into<String>) -> Self {
+        Self(Box::new(Inner {
+            kind: self.0.kind,
+            message: message.into(),
+            hint: self.0.hint.clone(),
+            source: Some(Box::new(self)),
+        }))
+    }
+
     /// The kind, to decide by.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind

@@ -116,6 +116,8 @@
 compile_error!("safepoint needs Linux: it relies on pidfds, epoll and /proc");
 
 mod bell;
+#[cfg(feature = "checkpoint")]
+pub mod checkpoint;
 pub mod children;
 pub mod clock;
 #[cfg(feature = "state")]
@@ -137,6 +139,8 @@ pub mod shutdown;
 #[cfg(feature = "systemd")]
 pub mod systemd;
 
+#[cfg(feature = "checkpoint")]
+pub use checkpoint::CheckpointStore;
 pub use error::{Error, ErrorKind, Result};
 pub use shutdown::Shutdown;
 

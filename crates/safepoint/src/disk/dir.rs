@@ -284,3 +284,26 @@ pub fn modified_ms(path: &Path) -> Option<i64> {
             .saturating_add(metadata.mtime_nsec() / 1_000_000),
     )
 }
+
+/// The names of the regular files in `path`, in no order; none when `path` does not exist. Names that are not UTF-8 are left out.
+///
+/// # Errors
+///
+/// [`ErrorKind::Io`] when `path` exists and cannot be read.
+pub fn list_files(path: &Path) -> Result<Vec<String>> {
+    let entries = match fs::read_dir(path) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(Error::io("read", path, error)),
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(|error| Error::io("read", path, error))?;
+        if entry.file_type().is_ok_and(|kind| kind.is_file())
+            && let Ok(name) = entry.file_name().into_string()
+        {
+            names.push(name);
+        }
+    }
+    Ok(names)
+}

@@ -11,17 +11,21 @@
 mod append;
 mod dir;
 mod filesystem;
+mod fresh;
 mod input;
 mod lock;
 mod random_access;
 mod replace;
 mod reserve;
+mod stored;
 
 pub use append::{AppendFile, RotatingLog};
-pub use dir::{StateDir, list_dirs, modified_ms, remove_tree, size};
+pub use dir::{StateDir, list_dirs, list_files, modified_ms, remove_tree, size};
 pub use filesystem::{FilesystemKind, free_bytes};
+pub use fresh::FreshFile;
 pub use input::{FileIdentity, InputFile, open_input};
 pub use lock::{LockAttempt, OwnerLock};
 pub use random_access::RandomAccessFile;
 pub use replace::{rename, replace, swap_into, sync_dir};
 pub use reserve::Reserve;
+pub use stored::StoredFile;

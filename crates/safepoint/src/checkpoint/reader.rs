@@ -1,0 +1,324 @@
+//! Reading checkpoints, without owning them.
+
+use std::path::{Path, PathBuf};
+
+use super::folder::{self, QUARANTINE, check_name, path_of};
+use super::loaded::{Checkpoint, Target};
+use super::metadata::{Generation, Metadata};
+use super::notice::Skipped;
+use super::read::OpenFile;
+use crate::disk::{self, StateDir};
+use crate::error::{Error, ErrorKind, Result};
+
+/// One line of a list: what is known of a generation without reading its payload.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Listed {
+    /// Its number.
+    pub generation: Generation,
+    /// The length of its file in bytes.
+    pub file_bytes: u64,
+    /// Its metadata, or why they cannot be read.
+    pub metadata: Result<Metadata>,
+}
+
+/// What a whole reading of a generation found.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Validated {
+    /// What the state is called.
+    pub name: String,
+    /// Its number.
+    pub generation: Generation,
+    /// Where its file is.
+    pub path: PathBuf,
+    /// The bytes of its payload, every one of which passed a checksum, or what is wrong.
+    pub outcome: Result<u64>,
+}
+
+/// Reads the checkpoints in a directory while their owner, if there is one, goes on writing. It changes nothing.
+#[derive(Debug, Clone)]
+pub struct CheckpointReader {
+    dir: StateDir,
+    workers: usize,
+}
+
+impl CheckpointReader {
+    /// Opens a directory of checkpoints.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NotFound`] when there is none; [`ErrorKind::Invalid`] when it is a link, or another user's.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Ok(Self::of(StateDir::open(path.as_ref())?, 2))
+    }
+
+    pub(super) fn of(dir: StateDir, workers: usize) -> Self {
+        Self { dir, workers }
+    }
+
+    /// Where the checkpoints are.
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub(super) fn folder(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// The names of the states there are, sorted.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Io`] when the directory cannot be read.
+    pub fn names(&self) -> Result<Vec<String>> {
+        let mut names = disk::list_dirs(self.dir.path())?;
+        names.retain(|name| check_name(name).is_ok());
+        Ok(names)
+    }
+
+    /// All generations of a state, oldest first; their payload is not touched. None when there is no such state.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Invalid`] when `name` cannot be a name; [`ErrorKind::Io`] when the directory cannot be read.
+    pub fn list(&self, name: &str) -> Result<Vec<Listed>> {
+        check_name(name)?;
+        let folder = self.folder(name);
+        let generations = folder::generations(&folder)?;
+        let half = generations.len().div_ceil(self.workers.max(1));
+        if generations.len() < PARALLEL_LIST || half == 0 {
+            return Ok(list_some(&folder, name, &generations));
+        }
+        Ok(std::thread::scope(|scope| {
+            let parts: Vec<_> = generations
+                .chunks(half)
+                .map(|part| scope.spawn(|| list_some(&folder, name, part)))
+                .collect();
+            let join = |part: std::thread::ScopedJoinHandle<'_, _>| {
+                part.join()
+                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            };
+            parts.into_iter().flat_map(join).collect()
+        }))
+    }
+
+    /// The newest generation that is whole; `None` when there is none at all. Damaged ones are passed over and told
+    /// ([`Checkpoint::skipped`]).
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Corrupt`] when there are generations and none is whole; [`ErrorKind::Incompatible`] when the newest was written
+    /// by a newer program.
+    pub fn latest(&self, name: &str) -> Result<Option<Checkpoint>> {
+        self.latest_into(name, &mut [])
+    }
+
+    /// As [`latest`](Self::latest), with the buffers that `targets` name read straight into the caller's memory. Where a newer
+    /// generation turns out to be damaged, the targets may have been filled in part before the older one overwrites them; after an
+    /// error of kind [`ErrorKind::Corrupt`] they hold anything.
+    ///
+    /// # Errors
+    ///
+    /// As [`latest`](Self::latest), and [`ErrorKind::Incompatible`] when a target does not fit.
+    pub fn latest_into(
+        &self,
+        name: &str,
+        targets: &mut [Target<'_>],
+    ) -> Result<Option<Checkpoint>> {
+        check_name(name)?;
+        self.newest_good(name, targets, |_| Ok(()))
+    }
+
+    /// `accept` decides by the metadata whether a generation may be taken.
+    pub(super) fn newest_good(
+        &self,
+        name: &str,
+        targets: &mut [Target<'_>],
+        accept: impl Fn(&Metadata) -> Result<()>,
+    ) -> Result<Option<Checkpoint>> {
+        let folder = self.folder(name);
+        let mut skipped: Vec<Skipped> = Vec::new();
+        let mut generations = folder::generations(&folder)?;
+        let mut looks_left = LOOKS;
+        while let Some(generation) = generations.pop() {
+            match self.read(name, generation, targets, &accept) {
+                Ok(checkpoint) => return Ok(Some(checkpoint.with_skipped(skipped))),
+                Err(error) if is_damage(&error) => skipped.push(Skipped {
+                    name: name.to_owned(),
+                    generation,
+                    why: error.chain(),
+                    quarantined: None,
+                }),
+                // Its owner pruned it since we looked; then there are newer ones.
+                Err(error) if error.kind() == ErrorKind::NotFound && looks_left > 0 => {
+                    looks_left -= 1;
+                    skipped.clear();
+                    generations = folder::generations(&folder)?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        match skipped.as_slice() {
+            [] if folder::generations(&folder.join(QUARANTINE))?.is_empty() => Ok(None),
+            [] => Err(nothing_whole(
+                name,
+                "all generations were put aside as damaged",
+            )),
+            [newest, ..] => Err(nothing_whole(
+                name,
+                &format!(
+                    "{} of {} are damaged; generation {}: {}",
+                    skipped.len(),
+                    skipped.len(),
+                    newest.generation,
+                    newest.why
+                ),
+            )),
+        }
+    }
+
+    /// The metadata of the newest generation whose metadata can be read.
+    pub(super) fn newest_metadata(&self, name: &str) -> Result<Option<Metadata>> {
+        let folder = self.folder(name);
+        let newest_first = folder::generations(&folder)?.into_iter().rev();
+        let mut files = newest_first.filter_map(|generation| open(&folder, name, generation).ok());
+        Ok(files.next().map(|file| file.metadata))
+    }
+
+    /// Loads one generation.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NotFound`] when there is none of this number; [`ErrorKind::Corrupt`] when it is damaged;
+    /// [`ErrorKind::Incompatible`] when a newer program wrote it.
+    pub fn load(&self, name: &str, generation: Generation) -> Result<Checkpoint> {
+        self.load_into(name, generation, &mut [])
+    }
+
+    /// As [`load`](Self::load), with the buffers that `targets` name read straight into the caller's memory.
+    ///
+    /// # Errors
+    ///
+    /// As [`load`](Self::load), and [`ErrorKind::Incompatible`] when a target does not fit.
+    pub fn load_into(
+        &self,
+        name: &str,
+        generation: Generation,
+        targets: &mut [Target<'_>],
+    ) -> Result<Checkpoint> {
+        check_name(name)?;
+        self.read(name, generation, targets, &|_| Ok(()))
+    }
+
+    pub(super) fn read(
+        &self,
+        name: &str,
+        generation: Generation,
+        targets: &mut [Target<'_>],
+        accept: &impl Fn(&Metadata) -> Result<()>,
+    ) -> Result<Checkpoint> {
+        let file = open(&self.folder(name), name, generation)?;
+        accept(&file.metadata)?;
+        Checkpoint::read(&file, targets, self.workers).map_err(|error| of(error, name, generation))
+    }
+
+    /// Reads all of every generation of a state, oldest first, and says of each whether it is whole. Memory is that of the largest.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Invalid`] when `name` cannot be a name; [`ErrorKind::Io`] when the directory cannot be read. What is wrong with a
+    /// generation is in the list.
+    pub fn validate(&self, name: &str) -> Result<Vec<Validated>> {
+        check_name(name)?;
+        let folder = self.folder(name);
+        let generations = folder::generations(&folder)?;
+        let validate = |generation| Validated {
+            name: name.to_owned(),
+            generation,
+            path: path_of(&folder, generation),
+            outcome: self
+                .read(name, generation, &mut [], &|_| Ok(()))
+                .map(|whole| whole.metadata().payload_bytes),
+        };
+        Ok(generations.into_iter().map(validate).collect())
+    }
+}
+
+/// From this many files on a list is made by several threads.
+const PARALLEL_LIST: usize = 256;
+/// How often files may be pruned under a reader before it gives up.
+const LOOKS: u32 = 10;
+
+/// Opens a generation and checks that it is the one its file's name says.
+///
+/// # Errors
+///
+/// As [`OpenFile::open`], with the generation named.
+pub(super) fn open(folder: &Path, name: &str, generation: Generation) -> Result<OpenFile> {
+    let opened = OpenFile::open(&path_of(folder, generation)).and_then(|file| {
+        if file.metadata.generation == generation {
+            Ok(file)
+        } else {
+            let message = format!("it says that it is generation {}", file.metadata.generation);
+            Err(super::format::damaged(message))
+        }
+    });
+    opened.map_err(|error| of(error, name, generation))
+}
+
+fn list_some(folder: &Path, name: &str, generations: &[Generation]) -> Vec<Listed> {
+    let look = |generation: &Generation| match open(folder, name, *generation) {
+        Ok(file) => Some(Listed {
+            generation: *generation,
+            file_bytes: file.file_bytes(),
+            metadata: Ok(file.metadata),
+        }),
+        // Pruned since the directory was read.
+        Err(error) if error.kind() == ErrorKind::NotFound => None,
+        Err(error) => Some(Listed {
+            generation: *generation,
+            file_bytes: disk::size(&path_of(folder, *generation)).unwrap_or(0),
+            metadata: Err(error),
+        }),
+    };
+    generations.iter().filter_map(look).collect()
+}
+
+/// Whether an older generation may be taken instead: the file is damaged, or the device cannot read it.
+fn is_damage(error: &Error) -> bool {
+    if error.kind() == ErrorKind::Corrupt {
+        return true;
+    }
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<std::io::Error>() {
+            return error.raw_os_error() == Some(libc::EIO)
+                || error.kind() == std::io::ErrorKind::UnexpectedEof;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+/// Says of which generation an error is.
+pub(super) fn of(error: Error, name: &str, generation: Generation) -> Error {
+    let what = match error.kind() {
+        ErrorKind::Corrupt => "is damaged",
+        ErrorKind::NotFound => {
+            let message = format!("there is no generation {generation} of `{name}`");
+            return Error::new(ErrorKind::NotFound, message)
+                .with_hint("`safepoint checkpoint list` shows those there are");
+        }
+        _ => "cannot be read",
+    };
+    error.about(format!("generation {generation} of `{name}` {what}"))
+}
+
+fn nothing_whole(name: &str, why: &str) -> Error {
+    Error::new(
+        ErrorKind::Corrupt,
+        format!("no generation of `{name}` can be loaded: {why}"),
+    )
+    .with_hint("look with `safepoint checkpoint validate`; put a copy back, or move the directory away to begin anew")
+}

@@ -1,0 +1,304 @@
+//! The owner of a directory of checkpoints.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::folder::check_name;
+use super::loaded::{Checkpoint, Target};
+use super::metadata::{Details, Generation, Metadata, Parent};
+use super::named::{Common, Named, Saved, check_details};
+use super::notice::Notice;
+use super::options::StoreBuilder;
+use super::reader::{CheckpointReader, Listed, Validated};
+use super::state::State;
+use crate::disk::StateDir;
+use crate::error::Result;
+use crate::owner::{Claim, OWNER_LOCK, Ownership};
+
+/// Generations of states in a directory, which this process alone writes while the value lives.
+///
+/// A store holds any number of states, each with a name and with generations of its own. It may be shared between threads; saves of one
+/// state come one after the other, those of different states do not wait for each other.
+#[derive(Debug)]
+pub struct CheckpointStore {
+    pub(super) inner: Arc<Inner>,
+}
+
+/// What the store shares with its thread in the background.
+#[derive(Debug)]
+pub(super) struct Inner {
+    reader: CheckpointReader,
+    root: StateDir,
+    pub(super) common: Common,
+    named: Mutex<HashMap<String, Arc<Mutex<Named>>>>,
+    _ownership: Ownership,
+}
+
+impl CheckpointStore {
+    /// Opens the store in a directory with the settings that most want; see [`builder`](Self::builder).
+    ///
+    /// # Errors
+    ///
+    /// As [`StoreBuilder::open`].
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Self::builder(path).open()
+    }
+
+    /// Settings for a store in a directory.
+    pub fn builder(path: impl AsRef<Path>) -> StoreBuilder {
+        StoreBuilder::new(path.as_ref())
+    }
+
+    pub(super) fn open_with(settings: StoreBuilder) -> Result<Self> {
+        let root = StateDir::create(&settings.path)?;
+        let ownership = match Ownership::take(&root.file(OWNER_LOCK))? {
+            Claim::Ours(ours) => ours,
+            Claim::Theirs(owner) => {
+                let what = format!("checkpoint directory `{}`", root.path().display());
+                let hint = "wait for it or stop it, or choose another directory; to read only, open a `CheckpointReader`";
+                return Err(owner.refusal(&what, hint.to_owned()));
+            }
+        };
+        root.make_private()?;
+        let reader = CheckpointReader::of(root.clone(), settings.workers);
+        let run = last_run(&reader)?.saturating_add(1);
+        Ok(Self {
+            inner: Arc::new(Inner {
+                reader,
+                root,
+                common: Common { settings, run },
+                named: Mutex::default(),
+                _ownership: ownership,
+            }),
+        })
+    }
+
+    /// How often the directory was opened and saved to, this time included, from 1.
+    pub fn run(&self) -> u32 {
+        self.inner.common.run
+    }
+
+    /// Reads the same directory; keeps no other process from owning it.
+    pub fn reader(&self) -> &CheckpointReader {
+        &self.inner.reader
+    }
+
+    /// Saves a state as a new generation of `name`, and prunes what the retention does not keep.
+    ///
+    /// # Durability
+    ///
+    /// When this returns, the generation survives a kill and a power cut. Until then, the one before is the newest; a crash at any instruction
+    /// leaves the old or the new one, never neither.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) when a name or a shape is wrong: nothing was touched.
+    /// [`ErrorKind::Io`](crate::ErrorKind::Io) when it could not be written, also not at a second go: the generations before are whole, and a
+    /// later call may succeed.
+    pub fn save(&self, name: &str, state: &State<'_>, details: &Details) -> Result<Saved> {
+        self.inner.save(name, state, details)
+    }
+
+    /// The newest generation of `name` that is whole; `None` when nothing was ever saved. Damaged ones are passed over, moved into the
+    /// directory `quarantine`, and told: [`Checkpoint::skipped`] and [`Notice::Skipped`].
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Corrupt`](crate::ErrorKind::Corrupt) when there are generations and none is whole: that is never a reason to begin anew
+    /// silently, and nothing is moved. [`ErrorKind::Incompatible`](crate::ErrorKind::Incompatible) when it is of another fingerprint, with what differs, or
+    /// of a newer program.
+    pub fn latest(&self, name: &str) -> Result<Option<Checkpoint>> {
+        self.latest_into(name, &mut [])
+    }
+
+    /// As [`latest`](Self::latest), with the buffers that `targets` name read straight into the caller's memory. After an error the
+    /// targets hold anything.
+    ///
+    /// # Errors
+    ///
+    /// As [`latest`](Self::latest), and [`ErrorKind::Incompatible`](crate::ErrorKind::Incompatible) when a target does not fit.
+    pub fn latest_into(
+        &self,
+        name: &str,
+        targets: &mut [Target<'_>],
+    ) -> Result<Option<Checkpoint>> {
+        check_name(name)?;
+        let inner = &self.inner;
+        if !inner.root.has(name) {
+            return Ok(None);
+        }
+        let named = inner.named(name)?;
+        let mut named = lock(&named);
+        let found = inner
+            .reader
+            .newest_good(name, targets, |metadata| inner.fits(metadata))?;
+        Ok(found.map(|checkpoint| {
+            let mut skipped = checkpoint.skipped().to_vec();
+            for skipped in &mut skipped {
+                named.put_aside(skipped);
+                inner
+                    .common
+                    .settings
+                    .observer
+                    .tell(&Notice::Skipped(skipped.clone()));
+            }
+            checkpoint.with_skipped(skipped)
+        }))
+    }
+
+    /// Loads one generation of `name`.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) when there is none of this number; [`ErrorKind::Corrupt`](crate::ErrorKind::Corrupt) when it is
+    /// damaged; [`ErrorKind::Incompatible`](crate::ErrorKind::Incompatible) when it is of another fingerprint or of a newer program.
+    pub fn load(&self, name: &str, generation: Generation) -> Result<Checkpoint> {
+        self.load_into(name, generation, &mut [])
+    }
+
+    /// As [`load`](Self::load), with the buffers that `targets` name read straight into the caller's memory. After an error the
+    /// targets hold anything.
+    ///
+    /// # Errors
+    ///
+    /// As [`load`](Self::load), and [`ErrorKind::Incompatible`](crate::ErrorKind::Incompatible) when a target does not fit.
+    pub fn load_into(
+        &self,
+        name: &str,
+        generation: Generation,
+        targets: &mut [Target<'_>],
+    ) -> Result<Checkpoint> {
+        check_name(name)?;
+        let fits = |metadata: &Metadata| self.inner.fits(metadata);
+        self.inner.reader.read(name, generation, targets, &fits)
+    }
+
+    /// As [`CheckpointReader::list`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn list(&self, name: &str) -> Result<Vec<Listed>> {
+        self.inner.reader.list(name)
+    }
+
+    /// As [`CheckpointReader::validate`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn validate(&self, name: &str) -> Result<Vec<Validated>> {
+        self.inner.reader.validate(name)
+    }
+
+    /// Removes what the retention does not keep, and says what went. Every save does the same.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) when `name` cannot be a name; [`ErrorKind::Io`](crate::ErrorKind::Io) when the directory cannot be read.
+    pub fn prune(&self, name: &str) -> Result<Vec<Generation>> {
+        let named = self.inner.named(name)?;
+        let pruned = lock(&named).prune(&self.inner.common);
+        Ok(pruned)
+    }
+
+    /// Copies a generation of `name` to a new generation of `to`, which remembers where it comes from. Both go their own ways from there.
+    ///
+    /// # Durability
+    ///
+    /// As [`save`](Self::save). The copy is in memory meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// As [`load`](Self::load) and [`save`](Self::save).
+    pub fn fork(&self, name: &str, generation: Generation, to: &str) -> Result<Saved> {
+        check_name(to)?;
+        let source = self.load(name, generation)?;
+        let parent = Parent {
+            name: name.to_owned(),
+            generation,
+        };
+        let details = &source.metadata().details;
+        self.inner
+            .save_child(to, &source.as_state(), details, Some(&parent))
+    }
+
+    /// Where the files of `name` are, whether or not there are any.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) when `name` cannot be a name.
+    pub fn path_of(&self, name: &str) -> Result<PathBuf> {
+        check_name(name)?;
+        Ok(self.inner.root.file(name))
+    }
+}
+
+impl Inner {
+    pub(super) fn save(&self, name: &str, state: &State<'_>, details: &Details) -> Result<Saved> {
+        self.save_child(name, state, details, None)
+    }
+
+    fn save_child(
+        &self,
+        name: &str,
+        state: &State<'_>,
+        details: &Details,
+        parent: Option<&Parent>,
+    ) -> Result<Saved> {
+        check_name(name)?;
+        state.check()?;
+        check_details(details)?;
+        let named = self.named(name)?;
+        let saved = lock(&named).save(&self.common, state, details, parent);
+        saved
+    }
+
+    pub(super) fn named(&self, name: &str) -> Result<Arc<Mutex<Named>>> {
+        check_name(name)?;
+        let mut all = self.named.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(named) = all.get(name) {
+            return Ok(Arc::clone(named));
+        }
+        let named = Arc::new(Mutex::new(Named::open(&self.root, name, &self.common)?));
+        all.insert(name.to_owned(), Arc::clone(&named));
+        Ok(named)
+    }
+
+    /// Whether a state of this fingerprint may be taken.
+    fn fits(&self, metadata: &Metadata) -> Result<()> {
+        let settings = &self.common.settings;
+        let what = format!("generation {} of `{}`", metadata.generation, metadata.name);
+        let fits = settings
+            .fingerprint
+            .check(&metadata.fingerprint, &settings.ignored, &what);
+        match fits {
+            Err(error) if settings.accept_changes => {
+                settings.observer.tell(&Notice::AcceptedChange {
+                    what: error.to_string(),
+                });
+                Ok(())
+            }
+            fits => fits,
+        }
+    }
+}
+
+/// A panic in a save leaves the numbers as they are: at worst one is not used.
+pub(super) fn lock(named: &Mutex<Named>) -> MutexGuard<'_, Named> {
+    named.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The highest run that the newest readable generation of any state names.
+fn last_run(reader: &CheckpointReader) -> Result<u32> {
+    let mut last = 0;
+    for name in reader.names()? {
+        last = last.max(
+            reader
+                .newest_metadata(&name)?
+                .map_or(0, |metadata| metadata.run),
+        );
+    }
+    Ok(last)
+}

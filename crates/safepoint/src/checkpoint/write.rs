@@ -1,0 +1,222 @@
+//! Writes the file of one generation in one pass.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use super::codec::{Compression, Packer};
+use super::format::header::{self, HEADER_BYTES};
+use super::format::table::{BufferPart, Frame, Table, ValuePart};
+use super::format::trailer::{TRAILER_BYTES, Trailer};
+use super::format::{FORMAT_VERSION, FRAME_BYTES, checksum};
+use super::metadata::Metadata;
+use super::pieces::Pieces;
+use super::state::State;
+use crate::disk::FreshFile;
+use crate::error::{Error, ErrorKind, Result};
+
+/// Up to this many bytes of payload are put together in memory and written at once: one call instead of four.
+const SMALL_BYTES: u64 = 256 << 10;
+
+/// How a file is written.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Writing {
+    pub(super) compression: Compression,
+    /// Threads that pack and write frames, the caller's included; at least 1.
+    pub(super) workers: usize,
+}
+
+/// Writes `state` to a new file at `path`, whose name must be free, and returns the file's length in bytes.
+///
+/// # Durability
+///
+/// When this returns, the file survives a power cut. A crash before leaves nothing of that name, or all of it.
+///
+/// # Errors
+///
+/// Kind `Io` when a step fails; there is no file then, or one that is whole and need not stay.
+pub(super) fn write(
+    path: &Path,
+    state: &State<'_>,
+    metadata: &Metadata,
+    how: Writing,
+) -> Result<u64> {
+    let pieces = Pieces::new(state.parts());
+    let header = header::encode(
+        FORMAT_VERSION,
+        metadata.generation.0,
+        metadata.encoding.name(),
+    );
+    let file = FreshFile::create(path)?;
+    let length = if pieces.bytes() <= SMALL_BYTES {
+        let mut whole = header.to_vec();
+        let mut frames = Vec::new();
+        let mut packer = Packer::new(how.compression);
+        for number in 0..pieces.frames() {
+            let packed = packer.pack(pieces.frame(number));
+            frames.push(frame(whole.len() as u64, &packed));
+            whole.extend_from_slice(packed.stored);
+        }
+        let tail = tail(
+            state,
+            &pieces,
+            frames,
+            metadata,
+            &header,
+            whole.len() as u64,
+        )?;
+        whole.extend_from_slice(&tail);
+        file.write_at(&whole, 0)?;
+        whole.len() as u64
+    } else {
+        file.write_at(&header, 0)?;
+        let (frames, end) = write_frames(&file, &pieces, how)?;
+        let tail = tail(state, &pieces, frames, metadata, &header, end)?;
+        file.write_at(&tail, end)?;
+        end + tail.len() as u64
+    };
+    file.publish()?;
+    Ok(length)
+}
+
+fn frame(at: u64, packed: &super::codec::Packed<'_>) -> Frame {
+    // A frame is bounded far below 4 GiB.
+    let stored = u32::try_from(packed.stored.len()).unwrap_or(u32::MAX);
+    Frame(at, stored, packed.crc, packed.codec)
+}
+
+/// What workers share while they write frames.
+struct Shared<'a> {
+    file: &'a FreshFile,
+    pieces: &'a Pieces<'a>,
+    compression: Compression,
+    next: AtomicUsize,
+    /// Where the next frame that is ready goes.
+    end: AtomicU64,
+    failed: AtomicBool,
+    failure: Mutex<Option<Error>>,
+}
+
+/// Packs and writes all frames, and returns them with the place where they end.
+fn write_frames(file: &FreshFile, pieces: &Pieces<'_>, how: Writing) -> Result<(Vec<Frame>, u64)> {
+    let shared = Shared {
+        file,
+        pieces,
+        compression: how.compression,
+        next: AtomicUsize::new(0),
+        end: AtomicU64::new(HEADER_BYTES as u64),
+        failed: AtomicBool::new(false),
+        failure: Mutex::new(None),
+    };
+    let mut frames = std::thread::scope(|scope| {
+        let spawn = |_| {
+            // A thread that cannot be started is no loss but of time: the caller's own does all the work.
+            std::thread::Builder::new()
+                .name("safepoint-frames".into())
+                .spawn_scoped(scope, || shared.work())
+                .ok()
+        };
+        let others: Vec<_> = (1..how.workers.min(pieces.frames()))
+            .filter_map(spawn)
+            .collect();
+        let mut frames = shared.work();
+        for other in others {
+            frames.extend(
+                other
+                    .join()
+                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            );
+        }
+        frames
+    });
+    if let Some(error) = shared
+        .failure
+        .into_inner()
+        .unwrap_or_else(PoisonError::into_inner)
+    {
+        return Err(error);
+    }
+    frames.sort_unstable_by_key(|(number, _)| *number);
+    let frames = frames.into_iter().map(|(_, frame)| frame).collect();
+    Ok((frames, shared.end.into_inner()))
+}
+
+impl Shared<'_> {
+    /// Takes frames until there are none left or somebody failed. The orderings are relaxed: the counters only hand out numbers
+    /// and places, and what is written is read by others only after the threads were joined.
+    fn work(&self) -> Vec<(usize, Frame)> {
+        let mut packer = Packer::new(self.compression);
+        let mut frames = Vec::new();
+        while !self.failed.load(Ordering::Relaxed) {
+            let number = self.next.fetch_add(1, Ordering::Relaxed);
+            if number >= self.pieces.frames() {
+                break;
+            }
+            let packed = packer.pack(self.pieces.frame(number));
+            let length = packed.stored.len();
+            let at = self.end.fetch_add(length as u64, Ordering::Relaxed);
+            if let Err(error) = self.file.write_at(packed.stored, at) {
+                self.failed.store(true, Ordering::Relaxed);
+                let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+                failure.get_or_insert(error);
+                break;
+            }
+            self.file.begin_write_back(at, length);
+            frames.push((number, frame(at, &packed)));
+        }
+        frames
+    }
+}
+
+/// Contents, metadata and trailer, for frames that end at `end`.
+fn tail(
+    state: &State<'_>,
+    pieces: &Pieces<'_>,
+    frames: Vec<Frame>,
+    metadata: &Metadata,
+    header: &[u8],
+    end: u64,
+) -> Result<Vec<u8>> {
+    let table = Table {
+        value: state.value.as_ref().map(|(encoding, bytes)| ValuePart {
+            encoding: *encoding,
+            bytes: bytes.get().len() as u64,
+        }),
+        buffers: state
+            .buffers
+            .iter()
+            .map(|buffer| BufferPart {
+                name: buffer.name.clone().into_owned(),
+                element: buffer.element,
+                shape: buffer.shape.clone(),
+                bytes: buffer.bytes.get().len() as u64,
+            })
+            .collect(),
+        payload_bytes: pieces.bytes(),
+        frame_bytes: FRAME_BYTES as u64,
+        frames,
+    };
+    let contents = to_json(&table)?;
+    let metadata = to_json(metadata)?;
+    let too_large = |_| Error::invalid("the state has more than 4 GiB of names and shapes");
+    let trailer = Trailer {
+        version: FORMAT_VERSION,
+        file_bytes: end + (contents.len() + metadata.len() + TRAILER_BYTES) as u64,
+        contents_at: end,
+        contents_bytes: u32::try_from(contents.len()).map_err(too_large)?,
+        contents_crc: checksum(&contents),
+        metadata_bytes: u32::try_from(metadata.len()).map_err(too_large)?,
+        metadata_crc: checksum(&metadata),
+        header_crc: checksum(header),
+    };
+    let mut tail = contents;
+    tail.extend_from_slice(&metadata);
+    tail.extend_from_slice(&trailer.encode());
+    Ok(tail)
+}
+
+fn to_json<T: serde::Serialize>(value: &T) -> Result<Vec<u8>> {
+    serde_json::to_vec(value).map_err(|error| {
+        Error::new(ErrorKind::Invalid, "the metadata cannot be written as JSON").with_source(error)
+    })
+}

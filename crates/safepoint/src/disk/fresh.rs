@@ -1,0 +1,206 @@
+//! A new file that has no name until it is whole.
+
+use std::ffi::{CString, OsString};
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use super::replace::{parent_of, sync_dir};
+use crate::error::{Error, Result};
+
+/// A file (0600) that is written by position, from several threads if need be, and gets its name by
+/// [`publish`](Self::publish) when all of it is there.
+///
+/// Where the file system can (`O_TMPFILE`: ext4, xfs, btrfs, tmpfs), the kernel drops an unpublished file with the
+/// process that made it, so that a kill leaves nothing. Elsewhere it has a private name, `.NAME.PID.new`, until then.
+#[derive(Debug)]
+pub struct FreshFile {
+    file: File,
+    path: PathBuf,
+    /// The private name, where there has to be one.
+    temporary: Option<PathBuf>,
+}
+
+impl FreshFile {
+    /// Begins the file that is to be `path`.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Io`](crate::ErrorKind::Io) when it cannot be made.
+    pub fn create(path: &Path) -> Result<Self> {
+        let parent = parent_of(path)?;
+        let nameless = OpenOptions::new()
+            .write(true)
+            .mode(0o600)
+            .custom_flags(libc::O_TMPFILE)
+            .open(parent);
+        match nameless {
+            Ok(file) => Ok(Self {
+                file,
+                path: path.to_path_buf(),
+                temporary: None,
+            }),
+            // What a file system says that does not know the flag; old kernels take it for a directory opened to be written.
+            Err(error)
+                if matches!(
+                    error.raw_os_error(),
+                    Some(libc::EOPNOTSUPP | libc::EISDIR | libc::EINVAL | libc::ENOENT)
+                ) =>
+            {
+                Self::create_named(path)
+            }
+            Err(error) => Err(Error::io("make", path, error)),
+        }
+    }
+
+    fn create_named(path: &Path) -> Result<Self> {
+        let mut name = OsString::from(".");
+        name.push(path.file_name().unwrap_or_default());
+        name.push(format!(".{}.new", std::process::id()));
+        let temporary = parent_of(path)?.join(name);
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .custom_flags(libc::O_NOFOLLOW)
+            .open(&temporary)
+            .map_err(|error| Error::io("make", path, error))?;
+        Ok(Self {
+            file,
+            path: path.to_path_buf(),
+            temporary: Some(temporary),
+        })
+    }
+
+    /// Writes all of `bytes` at `offset`.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Io`](crate::ErrorKind::Io) when it cannot be written, for want of room among others.
+    pub fn write_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
+        self.file
+            .write_all_at(bytes, offset)
+            .map_err(|error| Error::io("write", &self.path, error))
+    }
+
+    /// Asks the kernel to begin writing this range to the disk, so that the sync at the end has less to wait for. Only a
+    /// hint: it promises nothing, and what cannot take it is as well off without.
+    pub fn begin_write_back(&self, offset: u64, length: usize) {
+        let (Ok(offset), Ok(length)) = (i64::try_from(offset), i64::try_from(length)) else {
+            return;
+        };
+        #[expect(unsafe_code, reason = "neither std nor rustix has sync_file_range(2)")]
+        // SAFETY: the call takes no pointers, and the descriptor is open for as long as `self.file` lives.
+        unsafe {
+            libc::sync_file_range(
+                self.file.as_raw_fd(),
+                offset,
+                length,
+                libc::SYNC_FILE_RANGE_WRITE,
+            );
+        }
+    }
+
+    /// Gives the file its name, which must not be taken.
+    ///
+    /// # Durability
+    ///
+    /// When this returns, the file and its name survive a power cut. A crash before leaves no file of that name, or all of it.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Io`](crate::ErrorKind::Io) when a sync fails or the name is taken. What was written must then be taken for lost:
+    /// a kernel reports a failed write-back once and forgets it.
+    pub fn publish(mut self) -> Result<()> {
+        self.file
+            .sync_data()
+            .map_err(|error| Error::io("sync", &self.path, error))?;
+        let linked = match &self.temporary {
+            None => link_nameless(&self.file, &self.path),
+            Some(temporary) => std::fs::hard_link(temporary, &self.path),
+        };
+        linked.map_err(|error| Error::io("name", &self.path, error))?;
+        if let Some(temporary) = self.temporary.take() {
+            // The file has its name; a second one that stays only takes the place of the next private file.
+            let _ = std::fs::remove_file(temporary);
+        }
+        sync_dir(parent_of(&self.path)?)
+    }
+}
+
+impl Drop for FreshFile {
+    fn drop(&mut self) {
+        if let Some(temporary) = &self.temporary {
+            // It was given up; that it could not be removed changes nothing for anybody.
+            let _ = std::fs::remove_file(temporary);
+        }
+    }
+}
+
+/// Links by way of `/proc`, which needs no privilege, unlike `AT_EMPTY_PATH`. Source: open(2), "`O_TMPFILE`".
+fn link_nameless(file: &File, to: &Path) -> io::Result<()> {
+    let from = CString::new(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
+    let to = CString::new(to.as_os_str().as_bytes())?;
+    #[expect(
+        unsafe_code,
+        reason = "std links without following, and what rustix does tests cannot see"
+    )]
+    // SAFETY: both are strings with a final zero that outlive the call.
+    let linked = unsafe {
+        libc::linkat(
+            libc::AT_FDCWD,
+            from.as_ptr(),
+            libc::AT_FDCWD,
+            to.as_ptr(),
+            libc::AT_SYMLINK_FOLLOW,
+        )
+    };
+    if linked == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(path: &Path) -> Vec<String> {
+        let entries = std::fs::read_dir(path).unwrap();
+        entries
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn a_file_has_no_name_before_it_is_published_and_never_replaces_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state");
+        for begin in [FreshFile::create, FreshFile::create_named] {
+            let given_up = begin(&path).unwrap();
+            given_up.write_at(b"half", 0).unwrap();
+            assert!(!path.exists());
+            drop(given_up);
+            assert!(names(folder.path()).is_empty());
+
+            let file = begin(&path).unwrap();
+            file.write_at(b"whole", 3).unwrap();
+            file.begin_write_back(0, 8);
+            file.write_at(b"the", 0).unwrap();
+            file.publish().unwrap();
+            assert_eq!(std::fs::read(&path).unwrap(), b"thewhole");
+
+            let second = begin(&path).unwrap();
+            second.write_at(b"second", 0).unwrap();
+            assert!(second.publish().is_err());
+            assert_eq!(std::fs::read(&path).unwrap(), b"thewhole");
+            assert_eq!(names(folder.path()), ["state"]);
+            std::fs::remove_file(&path).unwrap();
+        }
+    }
+}
