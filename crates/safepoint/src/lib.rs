@@ -134,11 +134,15 @@ mod process;
 #[cfg(feature = "queue")]
 pub mod queue;
 pub mod shutdown;
+#[cfg(feature = "steps")]
+pub mod steps;
 #[cfg(feature = "systemd")]
 pub mod systemd;
 
 pub use error::{Error, ErrorKind, Result};
 pub use shutdown::Shutdown;
+#[cfg(feature = "steps")]
+pub use steps::Steps;
 
 /// The code of the README and of the book's page on embedding, compiled and run.
 #[cfg(doctest)]
