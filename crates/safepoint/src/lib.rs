@@ -126,6 +126,14 @@ pub mod job;
 #[cfg(feature = "tokio")]
 pub mod on_tokio;
 #[cfg(any(feature = "job", feature = "checkpoint", feature = "steps"))]
+#[cfg_attr(
+    not(feature = "job"),
+    expect(
+        dead_code,
+        unreachable_pub,
+        reason = "only the runner looks at other owners and says what it is at"
+    )
+)]
 mod owner;
 #[cfg(feature = "job")]
 pub mod process;

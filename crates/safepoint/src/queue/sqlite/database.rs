@@ -442,7 +442,7 @@ impl Database {
                 row.get(0)
             })
             .map_err(|error| failure("read", error))?;
-        step_rows::commit(&self.connection, last, std::iter::once(change))
+        step_rows::commit(&self.connection, last, std::slice::from_ref(change))
     }
 
     /// What is recorded of an effect.

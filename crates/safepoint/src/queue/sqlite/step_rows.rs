@@ -10,11 +10,7 @@ const STEP: &str = "name, state, memoised, run, started_at_ms, duration_us, resu
 const EFFECT: &str = "key, state, idempotency_key, run, started_at_ms, duration_us, result, error";
 
 /// Writes `changes` in one transaction, in their order.
-pub(super) fn commit<'a>(
-    connection: &Connection,
-    run: u32,
-    changes: impl Iterator<Item = &'a StepChange>,
-) -> Result<()> {
+pub(super) fn commit(connection: &Connection, run: u32, changes: &[StepChange]) -> Result<()> {
     let write = |error| failure("write", error);
     // Prepared like the rest: parsing it anew would cost as much as writing a row.
     let simple = |sql: &str| {
@@ -23,7 +19,7 @@ pub(super) fn commit<'a>(
     };
     simple("BEGIN IMMEDIATE")?;
     let written = changes
-        .into_iter()
+        .iter()
         .try_for_each(|change| put(connection, run, change));
     match written {
         Ok(()) => simple("COMMIT").map(drop),

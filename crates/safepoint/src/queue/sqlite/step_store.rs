@@ -11,11 +11,13 @@
 //! answered, with the inbox locked.
 
 use std::fmt;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::thread::{JoinHandle, Thread};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rusqlite::{Connection, params};
+use rustix::thread::futex;
 
 use super::database::{DONE, Database, Locking};
 use super::failure::failure;
@@ -50,7 +52,7 @@ struct Shared {
 
 #[derive(Default)]
 struct Inbox {
-    changes: Vec<(StepChange, Option<Waiting>)>,
+    arrived: Together,
     /// Steps in progress that have no row yet, oldest first.
     begun: Vec<Begun>,
     last_serial: u64,
@@ -203,11 +205,7 @@ impl StepStore {
     ///
     /// The kind of a failed write, which closes the store for good; [`ErrorKind::Closed`] after one.
     pub fn write(&self, change: StepChange, step: Option<InProgress>) -> Result<()> {
-        let ticket = Arc::new(Ticket {
-            answer: OnceLock::new(),
-            thread: std::thread::current(),
-        });
-        {
+        let group = {
             let mut inbox = self.shared.lock();
             if let Some(step) = step {
                 inbox.end(step);
@@ -215,12 +213,13 @@ impl StepStore {
             if inbox.failed || inbox.closing {
                 return Err(closed());
             }
-            inbox
-                .changes
-                .push((change, Some(Waiting(Arc::clone(&ticket)))));
+            inbox.arrived.changes.push(change);
+            inbox.arrived.callers += 1;
+            let group = Arc::clone(&inbox.arrived.group);
             self.shared.notify(inbox);
-        }
-        ticket.wait()
+            group
+        };
+        group.wait()
     }
 
     /// Writes a change with the next commit, and does not wait for it; ends the step in progress that it is of.
@@ -234,7 +233,7 @@ impl StepStore {
             inbox.end(step);
         }
         if !inbox.failed && !inbox.closing {
-            inbox.changes.push((change, None));
+            inbox.arrived.changes.push(change);
             self.shared.notify(inbox);
         }
     }
@@ -348,6 +347,13 @@ fn closed() -> Error {
 }
 
 impl Inbox {
+    /// Closes the store for good, and gives what will not be written.
+    fn fail(&mut self) -> Together {
+        self.failed = true;
+        self.begun.clear();
+        std::mem::take(&mut self.arrived)
+    }
+
     fn end(&mut self, InProgress(serial): InProgress) {
         // Few steps are in progress at a time: as many as there are threads in one.
         if let Some(place) = self.begun.iter().position(|begun| begun.serial == serial) {
@@ -356,21 +362,36 @@ impl Inbox {
     }
 }
 
-/// Where a caller waits for its answer.
-struct Ticket {
+/// Those who wait for one commit. They are woken by one call, however many they are: waking them one by one would cost more than writing their
+/// rows.
+#[derive(Default)]
+struct Group {
     answer: OnceLock<Result<()>>,
-    thread: Thread,
+    /// 1 when there is an answer; what the kernel waits at.
+    answered: AtomicU32,
 }
 
-impl Ticket {
-    fn wait(self: Arc<Self>) -> Result<()> {
-        while self.answer.get().is_none() {
-            std::thread::park();
+impl Group {
+    fn wait(&self) -> Result<()> {
+        // Acquire and Release order the answer with its mark.
+        while self.answered.load(Ordering::Acquire) == 0 {
+            // An interruption, or an answer that came just now: it looks again.
+            let _ = futex::wait(&self.answered, futex::Flags::PRIVATE, 0, None);
         }
-        self.answer.get().map_or_else(
-            || Err(closed()),
-            |answer| answer.as_ref().map_err(again).copied(),
-        )
+        match self.answer.get() {
+            Some(Ok(())) => Ok(()),
+            Some(Err(error)) => Err(again(error)),
+            None => Err(closed()),
+        }
+    }
+
+    /// Answers all who wait; a second answer changes nothing.
+    fn answer(&self, answer: Result<()>) {
+        if self.answer.set(answer).is_ok() {
+            self.answered.store(1, Ordering::Release);
+            // It fails for no reason that waiting would help.
+            let _ = futex::wake(&self.answered, futex::Flags::PRIVATE, i32::MAX as u32);
+        }
     }
 }
 
@@ -383,20 +404,20 @@ fn again(error: &Error) -> Error {
     }
 }
 
-/// The writer's end of a ticket: whatever becomes of the writer, the caller is answered.
-struct Waiting(Arc<Ticket>);
-
-impl Waiting {
-    fn answer(self, answer: Result<()>) {
-        // It is the first: an answer takes the ticket.
-        let _ = self.0.answer.set(answer);
-    }
+/// What one commit writes, and those who wait for it: whatever becomes of the writer, they are answered.
+#[derive(Default)]
+struct Together {
+    changes: Vec<StepChange>,
+    group: Arc<Group>,
+    /// How many wait.
+    callers: usize,
 }
 
-impl Drop for Waiting {
+impl Drop for Together {
     fn drop(&mut self) {
-        self.0.answer.get_or_init(|| Err(closed()));
-        self.0.thread.unpark();
+        if self.callers > 0 {
+            self.group.answer(Err(closed()));
+        }
     }
 }
 
@@ -418,8 +439,8 @@ struct Due {
 impl Writer {
     fn work(mut self) {
         loop {
-            let (changes, closing) = self.gather();
-            if !changes.is_empty() && !self.commit(changes) {
+            let (together, closing) = self.gather();
+            if !together.changes.is_empty() && !self.commit(&together) {
                 return;
             }
             if closing {
@@ -429,50 +450,36 @@ impl Writer {
     }
 
     /// Commits and answers; false if that failed, which closes the store.
-    fn commit(&mut self, changes: Vec<(StepChange, Option<Waiting>)>) -> bool {
+    fn commit(&mut self, together: &Together) -> bool {
         let began = self.clock.now();
         let committed = match lock(&self.connection).as_ref() {
-            Some(connection) => rows::commit(
-                connection,
-                self.run,
-                changes.iter().map(|(change, _)| change),
-            ),
+            Some(connection) => rows::commit(connection, self.run, &together.changes),
             None => Err(closed()),
         };
-        if let Err(error) = committed {
-            let left = {
-                let mut inbox = self.shared.lock();
-                inbox.failed = true;
-                inbox.begun.clear();
-                std::mem::take(&mut inbox.changes)
-            };
-            for waiting in changes.into_iter().filter_map(|(_, waiting)| waiting) {
-                waiting.answer(Err(again(&error)));
-            }
+        if committed.is_err() {
+            // Marked before anybody is answered, so that who is told of the failure finds the store closed.
+            let left = self.shared.lock().fail();
+            together.group.answer(committed);
             // Those who came meanwhile are told that it is closed.
             drop(left);
             return false;
         }
-        let mut answered = 0;
-        for waiting in changes.into_iter().filter_map(|(_, waiting)| waiting) {
-            waiting.answer(Ok(()));
-            answered += 1;
-        }
+        together.group.answer(committed);
         let now = self.clock.now();
         self.due = Due {
-            callers: answered,
+            callers: together.callers,
             at: now + now.since(began) / 4,
         };
         true
     }
 
     /// Waits until there is something to commit, and whether the store is closing.
-    fn gather(&mut self) -> (Vec<(StepChange, Option<Waiting>)>, bool) {
+    fn gather(&mut self) -> (Together, bool) {
         let due = std::mem::take(&mut self.due);
         let mut inbox = self.shared.lock();
         if due.callers > 1 {
-            let expected = due.callers + inbox.changes.len();
-            while inbox.changes.len() < expected && !inbox.closing && self.clock.now() < due.at {
+            let expected = due.callers + inbox.arrived.callers;
+            while inbox.arrived.callers < expected && !inbox.closing && self.clock.now() < due.at {
                 drop(inbox);
                 std::thread::yield_now();
                 inbox = self.shared.lock();
@@ -483,16 +490,17 @@ impl Writer {
             let closing = inbox.closing;
             let now = self.clock.now();
             let is_long = |begun: &Begun| closing || now.since(begun.since) >= LONG;
-            if closing || !inbox.changes.is_empty() || inbox.begun.first().is_some_and(is_long) {
-                let long = inbox.begun.partition_point(is_long);
-                let mut changes: Vec<_> = inbox
-                    .begun
-                    .drain(..long)
-                    .map(|begun| (begun.into(), None))
-                    .collect();
-                changes.append(&mut inbox.changes);
+            let has_long = inbox.begun.first().is_some_and(is_long);
+            if closing || has_long || !inbox.arrived.changes.is_empty() {
+                let mut together = std::mem::take(&mut inbox.arrived);
+                if has_long {
+                    let long = inbox.begun.partition_point(is_long);
+                    let begun = inbox.begun.drain(..long).map(StepChange::from);
+                    // Before what came later of the same steps.
+                    together.changes.splice(..0, begun);
+                }
                 inbox.sleep = Sleep::Awake;
-                return (changes, closing);
+                return (together, closing);
             }
             inbox.sleep = sleep;
             inbox = match (sleep, inbox.begun.first()) {
@@ -536,10 +544,11 @@ impl Drop for Writer {
         // Also after a panic, callers are answered and new ones refused.
         let left = {
             let mut inbox = self.shared.lock();
-            if !inbox.closing {
-                inbox.failed = true;
+            if inbox.closing {
+                Together::default()
+            } else {
+                inbox.fail()
             }
-            std::mem::take(&mut inbox.changes)
         };
         drop(left);
     }
