@@ -6,6 +6,7 @@
 //! Lock order: the door, the desk. The desk is not held while a state is copied, written or dropped.
 
 use std::fmt;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -234,8 +235,18 @@ impl Background {
             desk.in_flight = Some((self.clock.now(), order.payload_bytes, order.name.clone()));
             drop(desk);
             self.changed.notify_all();
-            let saved = store.save(&order.name, &order.state, &order.details);
-            self.take_back(Some(order));
+            let name = order.name.clone();
+            // Shared memory is the caller's code: if that panics, one save has failed and the next one need not.
+            let saved = std::panic::catch_unwind(AssertUnwindSafe(|| {
+                let saved = store.save(&order.name, &order.state, &order.details);
+                self.take_back(Some(order));
+                saved
+            }));
+            let saved = saved.unwrap_or_else(|_| {
+                let message =
+                    format!("`{name}` was not saved: what was shared with the save panicked");
+                Err(Error::new(ErrorKind::Closed, message))
+            });
             desk = self.desk();
             desk.in_flight = None;
             match saved {

@@ -252,3 +252,28 @@ fn at_a_stop_without_time_the_one_in_flight_is_seen_through() {
     store.finish_background().unwrap();
     assert_eq!(steps(&store), [9, 0]);
 }
+
+/// Memory that cannot be read by anybody but who made it.
+struct Broken;
+
+impl AsRef<[u8]> for Broken {
+    fn as_ref(&self) -> &[u8] {
+        let is_saver = std::thread::current().name() == Some("safepoint-saver");
+        assert!(!is_saver, "broken on purpose");
+        b"broken"
+    }
+}
+
+#[test]
+fn shared_memory_that_panics_fails_its_own_save_only() {
+    let (_folder, store) = open(WhenBusy::Wait);
+    let broken = State::shared_bytes(Arc::new(Broken));
+    store
+        .save_in_background("m", broken, Details::new())
+        .unwrap();
+    let failed = store.finish_background().unwrap_err();
+    assert_eq!(failed.kind(), ErrorKind::Closed);
+    hand_over(&store, 1);
+    store.finish_background().unwrap();
+    assert_eq!(steps(&store), [1]);
+}
