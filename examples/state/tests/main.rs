@@ -1,4 +1,8 @@
 //! The examples as a person runs them: stopped, killed, started again, and asked what became of their work.
+#![expect(
+    clippy::unwrap_used,
+    reason = "helpers of tests, which the lint does not take for tests"
+)]
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;

@@ -50,6 +50,7 @@ mod codec;
 mod element;
 mod fingerprint;
 mod folder;
+mod forked;
 mod format;
 mod journal;
 mod loaded;

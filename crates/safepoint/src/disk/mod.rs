@@ -11,6 +11,7 @@
 mod append;
 mod dir;
 mod filesystem;
+mod forked;
 mod fresh;
 mod input;
 mod lock;
@@ -22,6 +23,7 @@ mod stored;
 pub use append::{AppendFile, RotatingLog};
 pub use dir::{StateDir, list_dirs, list_files, modified_ms, remove_tree, size};
 pub use filesystem::{FilesystemKind, free_bytes};
+pub use forked::{Forked, ForkedWrite};
 pub use fresh::FreshFile;
 pub use input::{FileIdentity, InputFile, open_input};
 pub use lock::{LockAttempt, OwnerLock};
