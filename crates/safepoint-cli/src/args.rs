@@ -85,6 +85,8 @@ pub(crate) enum Command {
     Clean(CleanArgs),
     /// Check that the state of a job is whole
     Validate(ValidateArgs),
+    /// List the steps and effects of a program, or resolve an effect in doubt
+    Steps(crate::commands::steps::StepsArgs),
     /// Say what there is to know about this machine and this place
     Doctor(DoctorArgs),
     /// Print a completion script for a shell

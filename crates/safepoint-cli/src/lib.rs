@@ -62,6 +62,7 @@ fn dispatch(cli: Cli) -> Exit {
         Command::Stop(args) => commands::stop::command(&context, &args),
         Command::Clean(args) => commands::clean::command(&context, &args),
         Command::Validate(args) => commands::validate::command(&context, &args),
+        Command::Steps(args) => commands::steps::command(&context, &args),
         Command::Doctor(args) => commands::doctor::command(&context, &args),
         Command::Completions(args) => commands::completions::command(&context, &args),
         Command::Man(args) => commands::man::command(&context, &args),

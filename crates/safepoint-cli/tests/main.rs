@@ -8,6 +8,7 @@
 mod commands;
 mod faults;
 mod inputs;
+mod steps;
 mod stopping;
 mod storms;
 mod support;

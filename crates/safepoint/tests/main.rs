@@ -15,6 +15,8 @@ mod crossing;
 mod on_tokio;
 mod phases;
 mod signals;
+#[cfg(feature = "steps")]
+mod steps;
 mod stop_descriptor;
 mod support;
 #[cfg(feature = "systemd")]

@@ -33,6 +33,7 @@ pub(crate) fn command(context: &Context, args: &ValidateArgs) -> Result<Exit> {
             "path": target.database.display().to_string(),
             "whole": problems.is_empty(),
             "items": checked.items,
+            "steps": checked.steps,
             "events": checked.events,
             "problems": problems,
         })));
@@ -40,7 +41,10 @@ pub(crate) fn command(context: &Context, args: &ValidateArgs) -> Result<Exit> {
         page.line(&format!(
             "{} is whole: {}, {}",
             target.text(),
-            show_number_of(checked.items.unwrap_or(0), "item"),
+            match checked.steps {
+                0 => show_number_of(checked.items.unwrap_or(0), "item"),
+                steps => show_number_of(steps, "step"),
+            },
             show_number_of(checked.events, "event")
         ));
     } else {
@@ -135,6 +139,7 @@ struct Checked {
     in_database: Vec<String>,
     in_events: Vec<String>,
     items: Option<u64>,
+    steps: u64,
     events: u64,
 }
 
@@ -169,6 +174,9 @@ impl Checked {
             view.definition()?;
             view.runs()?;
             self.items = Some(view.progress()?.counts.touched());
+            self.steps = view.step_counts()?.steps();
+            view.for_each_step(|_| Ok(true))?;
+            view.for_each_effect(|_| Ok(true))?;
         }
         Ok(())
     }
