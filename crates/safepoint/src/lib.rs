@@ -128,6 +128,14 @@ pub mod job;
 #[cfg(feature = "tokio")]
 pub mod on_tokio;
 #[cfg(any(feature = "job", feature = "checkpoint", feature = "steps"))]
+#[cfg_attr(
+    not(feature = "job"),
+    expect(
+        unreachable_pub,
+        dead_code,
+        reason = "only a job tells others of its owner"
+    )
+)]
 mod owner;
 #[cfg(feature = "job")]
 pub mod process;
