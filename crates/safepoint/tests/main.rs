@@ -9,6 +9,10 @@
     reason = "a test may panic; clippy knows only the functions marked as tests"
 )]
 
+#[cfg(feature = "checkpoint")]
+mod checkpoint_crashes;
+#[cfg(feature = "checkpoint")]
+mod checkpoint_power;
 mod children;
 mod crossing;
 #[cfg(feature = "tokio")]

@@ -3,6 +3,7 @@
 //! The program is `src/bin/saver.rs`. It opens a store, says what it found, and saves states whose content follows from their step; the line
 //! of a save comes when `save` has returned, so that each such line is an acknowledgement.
 
+mod place;
 mod plan;
 mod said;
 mod verify;
@@ -12,6 +13,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 
+pub use place::{Copy, Place};
 pub use plan::Plan;
 pub use said::Said;
 pub use verify::{Acknowledged, Verdict, verify};

@@ -6,6 +6,9 @@ use safepoint::checkpoint::{Checkpoint, Compression, Element, State};
 
 use crate::random::Random;
 
+/// The content is made in blocks of this many bytes, because a saver is often built without optimizations.
+const BLOCK: usize = 4096;
+
 /// States to be saved, step by step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
@@ -111,14 +114,18 @@ impl Plan {
         let place = self.names.iter().position(|one| one == name).unwrap_or(0);
         let mut random = Random::new(self.seed ^ (step << 20) ^ ((place as u64) << 50));
         let bytes = self.bytes + usize::try_from(step * 7 % 100).unwrap_or(0);
-        let fill = random.any().to_le_bytes();
-        let mut payload = Vec::with_capacity(bytes + 8);
-        while payload.len() < bytes {
-            payload.extend(if self.compressible {
-                fill
-            } else {
-                random.any().to_le_bytes()
-            });
+        let mut block = [0_u8; BLOCK];
+        for word in block
+            .chunks_exact_mut(8)
+            .take(if self.compressible { 2 } else { BLOCK })
+        {
+            word.copy_from_slice(&random.any().to_le_bytes());
+        }
+        let mut payload = Vec::with_capacity(bytes + BLOCK);
+        for number in 0..bytes.div_ceil(BLOCK) {
+            // No block may stand in for another.
+            block[..8].copy_from_slice(&(number as u64 ^ self.seed ^ (step << 20)).to_le_bytes());
+            payload.extend_from_slice(&block);
         }
         payload.truncate(bytes);
         payload
