@@ -1,9 +1,12 @@
 //! Every file operation of a save is the last one, or fails: the old state or the new one is found, never neither, and the next run goes on.
 
 use std::os::unix::process::ExitStatusExt;
+use std::time::Duration;
 
 use safepoint_testkit::faults::{Counter, Errno, Faults, When};
-use safepoint_testkit::saves::{Acknowledged, Ended, Place, Plan, Said, Saver, verify};
+use safepoint_testkit::saves::{
+    Acknowledged, Ended, Place, Plan, Said, SaveStorm, Saver, shapes, verify,
+};
 
 /// A program that has made `before` steps and is struck while it makes the others.
 struct Scenario {
@@ -13,18 +16,7 @@ struct Scenario {
 }
 
 fn scenarios() -> Vec<Scenario> {
-    let small = Plan::default();
-    let large = Plan {
-        bytes: 3 << 20,
-        buffers: 3,
-        ..Plan::default()
-    };
-    let several = Plan {
-        names: vec!["model".into(), "optimizer".into()],
-        bytes: 300_000,
-        compressible: true,
-        ..Plan::default()
-    };
+    let [(_, small), (large_name, large), (several_name, several)] = shapes();
     vec![
         Scenario {
             what: "a first save in an empty directory",
@@ -37,12 +29,12 @@ fn scenarios() -> Vec<Scenario> {
             before: 2,
         },
         Scenario {
-            what: "a large state, in frames by two threads",
+            what: large_name,
             plan: large,
             before: 1,
         },
         Scenario {
-            what: "two states that are compressed",
+            what: several_name,
             plan: several,
             before: 2,
         },
@@ -258,6 +250,31 @@ fn a_file_operation_that_keeps_failing_ends_in_a_named_error_and_costs_no_earlie
                 let found = fail_everywhere(&scenario, calls, error, u64::MAX, |faults| faults);
                 assert!(found.refused > 0, "{}, {calls:?}: {found:?}", scenario.what);
             }
+        }
+    }
+}
+
+/// The short storm; `cargo xtask torture` makes the long one.
+#[test]
+fn kills_at_random_moments_lose_no_acknowledged_state() {
+    for (seed, (what, plan)) in (1..).zip(shapes()) {
+        // A large state takes a while where the saver is built without optimizations.
+        let longest = if plan.bytes > 1 << 20 { 100 } else { 15 };
+        for named in [false, true] {
+            let storm = SaveStorm {
+                kills: 40,
+                longest: Duration::from_millis(longest),
+                named,
+                seed,
+                ..SaveStorm::new(saver(&plan))
+            };
+            let report = storm.run().expect("the harness works");
+            #[expect(clippy::print_stderr, reason = "a seed that nobody sees helps nobody")]
+            {
+                eprintln!("{what}: {report}");
+            }
+            assert!(report.is_clean(), "{what}: {report}");
+            assert!(report.acknowledged > 0, "{what}: {report}");
         }
     }
 }

@@ -3,9 +3,11 @@
 //! The program is `src/bin/saver.rs`. It opens a store, says what it found, and saves states whose content follows from their step; the line
 //! of a save comes when `save` has returned, so that each such line is an acknowledgement.
 
+mod cuts;
 mod place;
 mod plan;
 mod said;
+mod storm;
 mod verify;
 
 use std::ffi::OsStr;
@@ -13,9 +15,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 
+pub use cuts::{Cuts, Recorded, policies, shapes};
 pub use place::{Copy, Place};
 pub use plan::Plan;
 pub use said::Said;
+pub use storm::{SaveReport, SaveStorm};
 pub use verify::{Acknowledged, Verdict, verify};
 
 use crate::faults::Faults;
