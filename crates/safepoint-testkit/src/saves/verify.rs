@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use safepoint::checkpoint::{CheckpointStore, Generation};
+use safepoint::checkpoint::{Checkpoint, CheckpointStore, Generation};
 
 use super::plan::Plan;
 use super::said::Said;
@@ -108,7 +108,7 @@ fn look(
             return;
         }
     };
-    for skipped in newest.iter().flat_map(|newest| newest.skipped()) {
+    for skipped in newest.iter().flat_map(Checkpoint::skipped) {
         verdict.unreadable(skipped.to_string());
     }
     let newest = newest.as_ref().map(|newest| {
