@@ -131,9 +131,9 @@ pub mod on_tokio;
 #[cfg_attr(
     not(feature = "job"),
     expect(
-        unreachable_pub,
         dead_code,
-        reason = "only a job tells others of its owner"
+        unreachable_pub,
+        reason = "only the runner looks at other owners and says what it is at"
     )
 )]
 mod owner;
@@ -144,6 +144,8 @@ mod process;
 #[cfg(feature = "queue")]
 pub mod queue;
 pub mod shutdown;
+#[cfg(feature = "steps")]
+pub mod steps;
 #[cfg(feature = "systemd")]
 pub mod systemd;
 
@@ -151,6 +153,8 @@ pub mod systemd;
 pub use checkpoint::CheckpointStore;
 pub use error::{Error, ErrorKind, Result};
 pub use shutdown::Shutdown;
+#[cfg(feature = "steps")]
+pub use steps::Steps;
 
 /// The code of the README and of the book's page on embedding, compiled and run.
 #[cfg(doctest)]

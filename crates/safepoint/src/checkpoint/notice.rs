@@ -96,7 +96,9 @@ impl fmt::Display for Notice {
 
 /// Who hears of notices.
 #[derive(Clone, Default)]
-pub(super) struct Observer(Option<Arc<dyn Fn(&Notice) + Send + Sync>>);
+pub(super) struct Observer(Option<Arc<Tell>>);
+
+type Tell = dyn Fn(&Notice) + Send + Sync;
 
 impl Observer {
     pub(super) fn new(tell: impl Fn(&Notice) + Send + Sync + 'static) -> Self {
