@@ -9,6 +9,12 @@
     reason = "a test may panic; clippy knows only the functions marked as tests"
 )]
 
+#[cfg(feature = "checkpoint")]
+mod checkpoint_crashes;
+#[cfg(feature = "checkpoint")]
+mod checkpoint_format;
+#[cfg(feature = "checkpoint")]
+mod checkpoint_power;
 mod children;
 mod crossing;
 #[cfg(feature = "tokio")]

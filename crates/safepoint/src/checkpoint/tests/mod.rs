@@ -6,6 +6,7 @@
 
 mod background;
 mod damage;
+mod hostile;
 mod journal;
 mod saving;
 
