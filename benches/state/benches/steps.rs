@@ -41,7 +41,7 @@ enum Unit {
 
 fn main() {
     let mut arguments = std::env::args().skip(1);
-    let (mut rounds, mut divisor, mut disk) = (7, 1, std::env::temp_dir());
+    let (mut rounds, mut divisor, mut disk) = (5, 1, std::env::temp_dir());
     let mut only = String::new();
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
@@ -63,25 +63,25 @@ fn main() {
             "steps, 8 threads",
             Unit::PerSecond,
             |place, count| steps(place, count, THREADS),
-            80_000,
+            40_000,
         ),
         tool(
             "steps, 1 thread",
             Unit::PerSecond,
             |place, count| steps(place, count, 1),
-            8_000,
+            4_000,
         ),
         tool(
             "SQLite alone, 1 thread, one commit a row",
             Unit::PerSecond,
             |place, count| sqlite(place, count, 1),
-            8_000,
+            4_000,
         ),
         tool(
             "SQLite alone, 1 thread, 8 rows a commit",
             Unit::PerSecond,
             |place, count| sqlite(place, count, 8),
-            64_000,
+            32_000,
         ),
         tool(
             "SQLite alone, 1 thread, 1000 rows a commit",
@@ -93,13 +93,13 @@ fn main() {
             "a file, 1 thread, one fdatasync a line",
             Unit::PerSecond,
             |place, count| file(place, count, 1),
-            8_000,
+            4_000,
         ),
         tool(
             "a file, 1 thread, one fdatasync for 8 lines",
             Unit::PerSecond,
             |place, count| file(place, count, 8),
-            64_000,
+            32_000,
         ),
         tool(
             "steps, complete already, 1 thread",
