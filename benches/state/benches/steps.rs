@@ -145,6 +145,12 @@ fn eprintln_round(round: usize, rounds: usize) {
     let _ = writeln!(std::io::stderr(), "round {round} of {rounds}");
 }
 
+fn join(running: Vec<std::thread::ScopedJoinHandle<'_, ()>>) {
+    for thread in running {
+        thread.join().unwrap();
+    }
+}
+
 fn seconds(work: impl FnOnce()) -> f64 {
     let began = Instant::now();
     work();
@@ -172,11 +178,7 @@ fn steps(place: &Path, count: usize, threads: usize) -> Timed {
             })
             .collect();
         together.wait();
-        taken = seconds(|| {
-            running
-                .into_iter()
-                .for_each(|thread| thread.join().unwrap())
-        });
+        taken = seconds(|| join(running));
     });
     steps.close().unwrap();
     (each * threads, taken)
@@ -206,11 +208,7 @@ fn skip(place: &Path, count: usize, threads: usize) -> Timed {
                 })
                 .collect();
             together.wait();
-            taken += seconds(|| {
-                running
-                    .into_iter()
-                    .for_each(|thread| thread.join().unwrap())
-            });
+            taken += seconds(|| join(running));
         });
         done += each * threads;
         steps.close().unwrap();
@@ -240,10 +238,7 @@ fn sqlite(place: &Path, count: usize, rows: usize) -> Timed {
         for first in (0..count).step_by(rows) {
             begin.execute(()).unwrap();
             for number in first..(first + rows).min(count) {
-                let row = params![
-                    format!("T0/run-{number}"),
-                    "[0,\"a result of some length\"]"
-                ];
+                let row = params![name(number), "[0,\"a result of some length\"]"];
                 insert.execute(row).unwrap();
             }
             commit.execute(()).unwrap();
@@ -263,7 +258,8 @@ fn file(place: &Path, count: usize, lines: usize) -> Timed {
             let mut text = String::new();
             for number in first..(first + lines).min(count) {
                 text.push_str(&format!(
-                    "T0/run-{number} [0,\"a result of some length\"]\n"
+                    "{} [0,\"a result of some length\"]\n",
+                    name(number)
                 ));
             }
             file.write_all(text.as_bytes()).unwrap();

@@ -1377,14 +1377,14 @@ fn damage_is_told_with_a_way_out() {
     exit 5
     --- stdout
     --- stderr
-    error: `job.db` has format 9, newer than this program's 1
+    error: `job.db` has format 9, newer than this program's 2
     hint: use the newer safepoint that wrote it
     ");
     shows!(place, place.run(&["validate"]), @"
     exit 5
     --- stdout
     --- stderr
-    error: `job.db` has format 9, newer than this program's 1
+    error: `job.db` has format 9, newer than this program's 2
     hint: use the newer safepoint that wrote it
     ");
 
