@@ -1,7 +1,7 @@
 //! Planted bugs: each is a small patch that makes the program break a promise, with the check that must notice.
 //!
 //! A patch begins with lines of text: what the bug is, and `Check:` with the name of a test. `storms::...` is of the command's one test
-//! binary, `shutdown::models::...` is a model, and any other `shutdown::...` stands in the library itself. The patch is applied to a copy of
+//! binary, `safepoint::steps::...` of that of the library, `shutdown::models::...` is a model, and any other `shutdown::...` stands in the library itself. The patch is applied to a copy of
 //! the sources below `target/planted`, which is built and tested there. A check that passes in spite of its bug is worth nothing.
 #![expect(
     clippy::disallowed_methods,
@@ -28,11 +28,16 @@ pub struct Bug {
     pub check: String,
 }
 
+/// What the checks of [`Suite::Program`] begin with.
+const PROGRAM: &str = "safepoint::";
+
 /// Where a check is run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Suite {
     /// The command's one test binary.
     Command,
+    /// The library's test binary: real processes, and nothing but what it exports.
+    Program,
     /// The library's own tests; the shutdown room needs no feature.
     Library,
     /// The models of the shutdown room.
@@ -43,6 +48,8 @@ impl Suite {
     fn of(check: &str) -> Self {
         if check.starts_with(models::MODULE) {
             Self::Models
+        } else if check.starts_with(PROGRAM) {
+            Self::Program
         } else if check.starts_with("shutdown::") {
             Self::Library
         } else {
@@ -193,6 +200,7 @@ fn apply(tree: &Path, place: &Path, patch: &Path) -> io::Result<()> {
 fn passes(tree: &Path, place: &Path, check: &str) -> io::Result<bool> {
     let suite: &[&str] = match Suite::of(check) {
         Suite::Command => &["--package", "safepoint-cli", "--test", "main"],
+        Suite::Program => &["--package", "safepoint", "--test", "main"],
         Suite::Library => &["--package", "safepoint", "--no-default-features", "--lib"],
         Suite::Models => {
             let name = check.trim_start_matches(models::MODULE);
@@ -220,7 +228,8 @@ fn passes(tree: &Path, place: &Path, check: &str) -> io::Result<bool> {
         let messages = String::from_utf8_lossy(&built.stderr).into_owned();
         return Err(io::Error::other(format!("it does not build:\n{messages}")));
     }
-    let tested = cargo(&["--", "--exact", check]).output()?;
+    let name = check.strip_prefix(PROGRAM).unwrap_or(check);
+    let tested = cargo(&["--", "--exact", name]).output()?;
     Ok(tested.status.success())
 }
 
@@ -247,9 +256,11 @@ mod tests {
                 "{} does not apply any more",
                 bug.patch.display()
             );
-            let (module, test) = bug.check.rsplit_once("::").expect("module::test");
+            let name = bug.check.strip_prefix(PROGRAM).unwrap_or(&bug.check);
+            let (module, test) = name.rsplit_once("::").expect("module::test");
             let folder = root().join(match Suite::of(&bug.check) {
                 Suite::Command => "crates/safepoint-cli/tests",
+                Suite::Program => "crates/safepoint/tests",
                 Suite::Library | Suite::Models => "crates/safepoint/src",
             });
             // The last parts of a path may be modules within a file.

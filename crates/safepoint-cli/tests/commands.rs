@@ -615,7 +615,7 @@ fn an_item_and_the_events_of_a_done_job_are_shown() {
     shows!(place, place.run(&["validate", "--json"]), @r#"
     exit 0
     --- stdout
-    {"schema":1,"job":"words","path":".safepoint/words/job.db","whole":true,"items":5,"events":2,"problems":[]}
+    {"schema":1,"job":"words","path":".safepoint/words/job.db","whole":true,"items":5,"steps":0,"events":2,"problems":[]}
     --- stderr
     "#);
     shows!(place, place.run(&["retry"]), @"
@@ -1363,7 +1363,7 @@ fn damage_is_told_with_a_way_out() {
     shows!(place, place.run(&["validate", "--json"]), @r#"
     exit 5
     --- stdout
-    {"schema":1,"job":"words","path":".safepoint/words/job.db","whole":false,"items":null,"events":2,"problems":["`job.db` is damaged: SQLite cannot read it: file is not a database"]}
+    {"schema":1,"job":"words","path":".safepoint/words/job.db","whole":false,"items":null,"steps":0,"events":2,"problems":["`job.db` is damaged: SQLite cannot read it: file is not a database"]}
     --- stderr
     error: job `words` is damaged: 1 problem found
     hint: put a backup back; or copy what is readable with SQLite's own shell: `sqlite3 .safepoint/words/job.db .recover | sqlite3 recovered.db` (or `.dump`, if it was built without that); or begin anew with `safepoint run --fresh`, which keeps this state as `words.previous`
@@ -1377,14 +1377,14 @@ fn damage_is_told_with_a_way_out() {
     exit 5
     --- stdout
     --- stderr
-    error: `job.db` has format 9, newer than this program's 1
+    error: `job.db` has format 9, newer than this program's 2
     hint: use the newer safepoint that wrote it
     ");
     shows!(place, place.run(&["validate"]), @"
     exit 5
     --- stdout
     --- stderr
-    error: `job.db` has format 9, newer than this program's 1
+    error: `job.db` has format 9, newer than this program's 2
     hint: use the newer safepoint that wrote it
     ");
 
