@@ -1,7 +1,8 @@
 //! Planted bugs: each is a small patch that makes the program break a promise, with the check that must notice.
 //!
 //! A patch begins with lines of text: what the bug is, and `Check:` with the name of a test. `storms::...` is of the command's one test
-//! binary, `safepoint::steps::...` of that of the library, `shutdown::models::...` is a model, and any other `shutdown::...` stands in the library itself. The patch is applied to a copy of
+//! binary, `safepoint::...` of that of the library, `shutdown::models::...` is a model, and any other `shutdown::...` or `checkpoint::...` stands in the
+//! library itself. The patch is applied to a copy of
 //! the sources below `target/planted`, which is built and tested there. A check that passes in spite of its bug is worth nothing.
 #![expect(
     clippy::disallowed_methods,
@@ -40,6 +41,8 @@ enum Suite {
     Program,
     /// The library's own tests; the shutdown room needs no feature.
     Library,
+    /// The library's own tests of its checkpoints.
+    Checkpoints,
     /// The models of the shutdown room.
     Models,
 }
@@ -52,6 +55,8 @@ impl Suite {
             Self::Program
         } else if check.starts_with("shutdown::") {
             Self::Library
+        } else if check.starts_with("checkpoint::") {
+            Self::Checkpoints
         } else {
             Self::Command
         }
@@ -200,8 +205,26 @@ fn apply(tree: &Path, place: &Path, patch: &Path) -> io::Result<()> {
 fn passes(tree: &Path, place: &Path, check: &str) -> io::Result<bool> {
     let suite: &[&str] = match Suite::of(check) {
         Suite::Command => &["--package", "safepoint-cli", "--test", "main"],
-        Suite::Program => &["--package", "safepoint", "--test", "main"],
         Suite::Library => &["--package", "safepoint", "--no-default-features", "--lib"],
+        Suite::Checkpoints => &[
+            "--package",
+            "safepoint",
+            "--no-default-features",
+            "--features",
+            "checkpoint",
+            "--lib",
+        ],
+        // The tests of the second package are there for its programs, which are built with them.
+        Suite::Program => &[
+            "--package",
+            "safepoint",
+            "--package",
+            "safepoint-testkit",
+            "--test",
+            "main",
+            "--test",
+            "it",
+        ],
         Suite::Models => {
             let name = check.trim_start_matches(models::MODULE);
             let verdict = models::models_in(tree, &place.join("models"), name)?;
@@ -261,7 +284,7 @@ mod tests {
             let folder = root().join(match Suite::of(&bug.check) {
                 Suite::Command => "crates/safepoint-cli/tests",
                 Suite::Program => "crates/safepoint/tests",
-                Suite::Library | Suite::Models => "crates/safepoint/src",
+                Suite::Library | Suite::Checkpoints | Suite::Models => "crates/safepoint/src",
             });
             // The last parts of a path may be modules within a file.
             let parts: Vec<&str> = module.split("::").collect();

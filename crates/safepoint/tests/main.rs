@@ -12,6 +12,8 @@
 #[cfg(feature = "checkpoint")]
 mod checkpoint_crashes;
 #[cfg(feature = "checkpoint")]
+mod checkpoint_disks;
+#[cfg(feature = "checkpoint")]
 mod checkpoint_format;
 #[cfg(feature = "checkpoint")]
 mod checkpoint_power;
