@@ -47,6 +47,7 @@
 
 mod codec;
 mod element;
+mod export;
 mod fingerprint;
 mod folder;
 mod format;
@@ -61,6 +62,7 @@ mod reader;
 mod retention;
 mod state;
 mod store;
+mod stream;
 #[cfg(test)]
 mod tests;
 mod write;

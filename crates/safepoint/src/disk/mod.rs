@@ -22,7 +22,7 @@ mod stored;
 pub use append::{AppendFile, RotatingLog};
 pub use dir::{StateDir, list_dirs, list_files, modified_ms, remove_tree, size};
 pub use filesystem::{FilesystemKind, free_bytes};
-pub use fresh::FreshFile;
+pub use fresh::{FreshFile, FreshWriter};
 pub use input::{FileIdentity, InputFile, open_input};
 pub use lock::{LockAttempt, OwnerLock};
 pub use random_access::RandomAccessFile;

@@ -1,6 +1,7 @@
 //! The store on a real disk.
 
 mod damage;
+mod export;
 mod saving;
 
 use std::path::Path;
