@@ -45,6 +45,7 @@
 //! Deliberately absent: signals (ask a [token](crate::shutdown::ShutdownToken) when to save), processes, and code that runs when something is
 //! loaded.
 
+pub mod cache;
 mod codec;
 mod element;
 mod export;

@@ -70,6 +70,11 @@ impl OpenFile {
         })
     }
 
+    /// The file itself.
+    pub(super) fn stored(&self) -> &StoredFile {
+        &self.file
+    }
+
     /// The length of the file in bytes.
     pub(super) fn file_bytes(&self) -> u64 {
         self.trailer.file_bytes
