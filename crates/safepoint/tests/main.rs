@@ -9,6 +9,8 @@
     reason = "a test may panic; clippy knows only the functions marked as tests"
 )]
 
+#[cfg(feature = "checkpoint")]
+mod cache;
 mod children;
 mod crossing;
 #[cfg(feature = "tokio")]
