@@ -128,6 +128,14 @@ pub mod job;
 #[cfg(feature = "tokio")]
 pub mod on_tokio;
 #[cfg(any(feature = "job", feature = "checkpoint", feature = "steps"))]
+#[cfg_attr(
+    not(feature = "job"),
+    expect(
+        dead_code,
+        unreachable_pub,
+        reason = "only the runner looks at other owners and says what it is at"
+    )
+)]
 mod owner;
 #[cfg(feature = "job")]
 pub mod process;
@@ -136,6 +144,8 @@ mod process;
 #[cfg(feature = "queue")]
 pub mod queue;
 pub mod shutdown;
+#[cfg(feature = "steps")]
+pub mod steps;
 #[cfg(feature = "systemd")]
 pub mod systemd;
 
@@ -143,6 +153,8 @@ pub mod systemd;
 pub use checkpoint::CheckpointStore;
 pub use error::{Error, ErrorKind, Result};
 pub use shutdown::Shutdown;
+#[cfg(feature = "steps")]
+pub use steps::Steps;
 
 /// The code of the README and of the book's page on embedding, compiled and run.
 #[cfg(doctest)]

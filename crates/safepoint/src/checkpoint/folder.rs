@@ -12,6 +12,7 @@ pub const MAX_NAME: usize = 100;
 /// Where damaged files are put.
 pub(super) const QUARANTINE: &str = "quarantine";
 const ENDING: &str = ".ckpt";
+const JOURNAL: &str = ".journal";
 /// Wide enough that `ls` sorts by generation; larger numbers are wider and still read.
 const DIGITS: usize = 10;
 
@@ -39,13 +40,17 @@ pub(super) fn file_name(generation: Generation) -> String {
 
 /// The generation that a file's name says.
 pub(super) fn generation_of(name: &str) -> Option<Generation> {
-    let digits = name.strip_suffix(ENDING)?;
+    numbered(name, ENDING)
+}
+
+fn numbered(name: &str, ending: &str) -> Option<Generation> {
+    let digits = name.strip_suffix(ending)?;
     let all_digits = digits.len() >= DIGITS && digits.bytes().all(|byte| byte.is_ascii_digit());
-    let number = digits
+    let number: u64 = digits
         .parse()
         .ok()
         .filter(|number| all_digits && *number > 0)?;
-    (file_name(Generation(number)) == name).then_some(Generation(number))
+    (format!("{number:0DIGITS$}") == digits).then_some(Generation(number))
 }
 
 /// The generations in a directory, ascending. Names are the truth: there is no index and no pointer to the latest.
@@ -61,6 +66,26 @@ pub(super) fn generations(directory: &Path) -> Result<Vec<Generation>> {
         .collect();
     generations.sort_unstable();
     Ok(generations)
+}
+
+/// The file's name of the journal whose first record is this generation.
+pub(super) fn journal_name(base: Generation) -> String {
+    format!("{:0DIGITS$}{JOURNAL}", base.0)
+}
+
+/// The first generations of the journals in a directory, ascending.
+///
+/// # Errors
+///
+/// Kind `Io` when it cannot be read.
+pub(super) fn journals(directory: &Path) -> Result<Vec<Generation>> {
+    let names = disk::list_files(directory)?;
+    let mut bases: Vec<_> = names
+        .iter()
+        .filter_map(|name| numbered(name, JOURNAL))
+        .collect();
+    bases.sort_unstable();
+    Ok(bases)
 }
 
 /// The highest generation that was ever used in a directory, damaged ones included.
@@ -81,7 +106,7 @@ pub(super) fn highest(directory: &Path) -> Result<Generation> {
 /// Kind `Io` when something cannot be read or removed.
 pub(super) fn remove_unfinished(directory: &StateDir) -> Result<()> {
     for name in disk::list_files(directory.path())? {
-        if name.starts_with('.') && name.ends_with(".new") {
+        if name.starts_with('.') && name.strip_suffix(".new").is_some() {
             directory.remove(&name)?;
         }
     }

@@ -144,6 +144,10 @@ impl Checkpoint {
         }
     }
 
+    pub(super) fn into_metadata(self) -> Metadata {
+        self.metadata
+    }
+
     pub(super) fn with_skipped(mut self, skipped: Vec<Skipped>) -> Self {
         self.skipped = skipped;
         self

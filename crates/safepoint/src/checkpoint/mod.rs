@@ -45,13 +45,16 @@
 //! Deliberately absent: signals (ask a [token](crate::shutdown::ShutdownToken) when to save), processes, and code that runs when something is
 //! loaded.
 
+mod background;
 pub mod cache;
 mod codec;
+mod contents;
 mod element;
 mod export;
 mod fingerprint;
 mod folder;
 mod format;
+mod journal;
 mod loaded;
 mod metadata;
 mod named;
@@ -61,6 +64,8 @@ mod pieces;
 mod read;
 mod reader;
 mod retention;
+mod schedule;
+mod staging;
 mod state;
 mod store;
 mod stream;
@@ -68,11 +73,14 @@ mod stream;
 mod tests;
 mod write;
 
+pub use background::{HandedOver, SavedNow, WhenBusy};
 pub use codec::Compression;
+pub use contents::Contents;
 pub use element::{Element, ElementType};
 pub use fingerprint::Fingerprint;
 pub use folder::MAX_NAME;
 pub use format::{FORMAT_VERSION, FormatVersion};
+pub use journal::MAX_SMALL;
 pub use loaded::{BufferInfo, Checkpoint, Target};
 pub use metadata::{Details, Generation, Metadata, Parent};
 pub use named::Saved;
@@ -80,5 +88,6 @@ pub use notice::{Notice, Skipped};
 pub use options::StoreBuilder;
 pub use reader::{CheckpointReader, Listed, Validated};
 pub use retention::Retention;
+pub use schedule::{MAX_OVERHEAD, Schedule};
 pub use state::{Encoding, MAX_BUFFER_NAME, SharedBytes, State};
 pub use store::CheckpointStore;

@@ -1,9 +1,10 @@
 //! One state in the hands of its owner: which generations it has, and how the next one is saved.
 
-use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::folder::{self, QUARANTINE, path_of};
+use super::journal::{self, Journal, MAX_SMALL};
 use super::metadata::{Details, Generation, Metadata, Parent};
 use super::notice::{Notice, Skipped};
 use super::options::StoreBuilder;
@@ -34,6 +35,37 @@ pub struct Saved {
 pub(super) struct Common {
     pub(super) settings: StoreBuilder,
     pub(super) run: u32,
+    pub(super) throughput: Throughput,
+}
+
+/// Bytes of payload that are made durable in a second, as in the newest save large enough to tell.
+#[derive(Debug, Default)]
+pub(super) struct Throughput(AtomicU64);
+
+impl Throughput {
+    /// A smaller state takes as long as the disk takes to answer, whatever its size.
+    const TELLING: u64 = 1 << 20;
+
+    /// Relaxed: a number that stands for itself.
+    fn learn(&self, bytes: u64, took: Duration) {
+        if bytes >= Self::TELLING {
+            let nanos = took.as_nanos().max(1);
+            let rate = u128::from(bytes) * 1_000_000_000 / nanos;
+            self.0
+                .store(u64::try_from(rate).unwrap_or(u64::MAX), Ordering::Relaxed);
+        }
+    }
+
+    /// How long so many bytes take; zero as long as nothing is known.
+    pub(super) fn time_for(&self, bytes: u64) -> Duration {
+        match self.0.load(Ordering::Relaxed) {
+            0 => Duration::ZERO,
+            rate => {
+                let nanos = u128::from(bytes) * 1_000_000_000 / u128::from(rate);
+                Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+            }
+        }
+    }
 }
 
 /// One state. Whoever has it locked is the only one who writes it.
@@ -46,10 +78,10 @@ pub(super) struct Named {
     /// The generations whose metadata could be read, ascending. What cannot be read is never pruned.
     kept: Vec<Kept>,
     started_at_ms: i64,
-    /// Stored bytes for each byte of payload, as in the newest save.
-    ratio: f64,
-    /// Bytes of payload made durable in a second, as in the newest save.
-    pub(super) throughput: Option<f64>,
+    /// Where small states go, once there is a generation to fall back to.
+    journal: Option<Journal>,
+    /// Stored bytes for a hundred bytes of payload, as in the newest save.
+    ratio_percent: u64,
 }
 
 impl Named {
@@ -62,31 +94,38 @@ impl Named {
         let dir = StateDir::create(&root.file(name))?;
         folder::remove_unfinished(&dir)?;
         let mut kept = Vec::new();
-        let mut started_at_ms = None;
+        let mut newest = None;
         for generation in folder::generations(dir.path())? {
             // One that is damaged is told when it is to be loaded.
             if let Ok(file) = reader::open(dir.path(), name, generation) {
-                started_at_ms = Some(file.metadata.started_at_ms);
                 kept.push(Kept::of(
                     &file.metadata,
                     file.file_bytes(),
                     &common.settings.retention,
                 ));
+                newest = Some(file.metadata);
             }
+        }
+        let (records, torn) = journal::records(dir.path())?;
+        let in_journals = records.last().map(|record| record.generation);
+        let torn = torn.iter().map(|torn| torn.expected);
+        let highest = torn
+            .chain(in_journals)
+            .fold(folder::highest(dir.path())?, Generation::max);
+        if newest.is_none() {
+            newest = records
+                .last()
+                .and_then(|record| journal::metadata(record).ok());
         }
         Ok(Self {
             name: name.to_owned(),
-            highest: folder::highest(dir.path())?,
+            highest,
+            journal: Journal::open_newest(dir.path())?,
             dir,
             kept,
-            started_at_ms: started_at_ms.unwrap_or_else(wall_ms),
-            ratio: 1.0,
-            throughput: None,
+            started_at_ms: newest.map_or_else(wall_ms, |metadata| metadata.started_at_ms),
+            ratio_percent: 100,
         })
-    }
-
-    pub(super) fn path(&self) -> &Path {
-        self.dir.path()
     }
 
     /// The newest generation that can be told to be one.
@@ -165,7 +204,8 @@ impl Named {
         let took = clock.now().since(crate::clock::Moment::default());
         self.kept
             .push(Kept::of(&metadata, file_bytes, &common.settings.retention));
-        self.learn(payload_bytes, file_bytes, took);
+        self.ratio_percent = (file_bytes * 100 / payload_bytes.max(1)).clamp(1, 100);
+        common.throughput.learn(payload_bytes, took);
         self.prune(common);
         Ok(Saved {
             generation,
@@ -175,14 +215,84 @@ impl Named {
         })
     }
 
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "estimates, of sizes far below 2^52"
-    )]
-    fn learn(&mut self, payload_bytes: u64, file_bytes: u64, took: Duration) {
-        let payload = payload_bytes.max(1) as f64;
-        self.ratio = (file_bytes as f64 / payload).min(1.0);
-        self.throughput = Some(payload / took.as_secs_f64().max(1e-6));
+    /// Saves a small state that was checked by appending it to the journal; one that is not small, or the first one, as
+    /// [`save`](Self::save) does. When the journal is full, the state becomes a file and the journal goes.
+    ///
+    /// # Durability
+    ///
+    /// When this returns, it survives a power cut.
+    ///
+    /// # Errors
+    ///
+    /// As [`save`](Self::save).
+    pub(super) fn save_small(
+        &mut self,
+        common: &Common,
+        state: &State<'_>,
+        details: &Details,
+    ) -> Result<Saved> {
+        let value = match (&state.value, self.kept.last()) {
+            (Some((_, value)), Some(_)) if state.buffers.is_empty() => value.get(),
+            // Without a file to fall back to, a first record that a crash tore could not be told from a damaged one.
+            _ => return self.save(common, state, details, None),
+        };
+        if value.len() > MAX_SMALL {
+            return self.save(common, state, details, None);
+        }
+        let clock = Clock::start();
+        let generation = self.next()?;
+        let metadata = self.metadata(common, generation, state, details);
+        match self.append(&metadata, value) {
+            Ok(Some(file_bytes)) => Ok(Saved {
+                generation,
+                file_bytes,
+                payload_bytes: value.len() as u64,
+                took: clock.now().since(crate::clock::Moment::default()),
+            }),
+            Ok(None) => {
+                // Nothing was written, so the number is free.
+                self.highest = Generation(generation.0 - 1);
+                self.fold(common, state, details)
+            }
+            Err(error) => {
+                common.settings.observer.tell(&Notice::WritingAnew {
+                    name: self.name.clone(),
+                    why: error.chain(),
+                });
+                self.fold(common, state, details)
+            }
+        }
+    }
+
+    /// Appends to the journal and returns the length of the record; `None` where there is no place for it.
+    fn append(&mut self, metadata: &Metadata, value: &[u8]) -> Result<Option<u64>> {
+        let journal = match &mut self.journal {
+            Some(journal) => journal,
+            // One that does not end cleanly is not gone on with.
+            none if folder::journals(self.dir.path())?.is_empty() => {
+                none.insert(Journal::create(self.dir.path(), metadata.generation)?)
+            }
+            _ => return Ok(None),
+        };
+        journal.append(metadata, value)
+    }
+
+    /// Saves the state as a file and removes the journals, all of whose records are older.
+    fn fold(&mut self, common: &Common, state: &State<'_>, details: &Details) -> Result<Saved> {
+        self.journal = None;
+        let saved = self.save(common, state, details, None)?;
+        let removed = folder::journals(self.dir.path()).and_then(|bases| {
+            bases
+                .into_iter()
+                .try_for_each(|base| self.dir.remove(&folder::journal_name(base)))
+        });
+        if let Err(error) = removed {
+            common.settings.observer.tell(&Notice::NotPruned {
+                name: self.name.clone(),
+                why: error.chain(),
+            });
+        }
+        Ok(saved)
     }
 
     fn write(
@@ -205,13 +315,7 @@ impl Named {
 
     /// A save that fails for want of room fails late; where it is known to, room is made first.
     fn look_for_room(&mut self, common: &Common, payload_bytes: u64) {
-        #[expect(
-            clippy::cast_precision_loss,
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "an estimate; a float too large becomes the largest integer"
-        )]
-        let needed = (payload_bytes as f64 * self.ratio) as u64;
+        let needed = payload_bytes / 100 * self.ratio_percent;
         // Who cannot be asked may still have room.
         if disk::free_bytes(self.dir.path()).is_ok_and(|free| free < needed) {
             self.make_room(common);
@@ -257,7 +361,11 @@ impl Named {
     }
 
     /// Moves the file of a damaged generation out of the way; where that is impossible it stays where it is.
+    /// A record of a journal stays, too: the journal goes when it is folded.
     pub(super) fn put_aside(&mut self, skipped: &mut Skipped) {
+        if !self.dir.has(&folder::file_name(skipped.generation)) {
+            return;
+        }
         let moved = self.dir.subdir(QUARANTINE).and_then(|aside| {
             let to = path_of(aside.path(), skipped.generation);
             disk::rename(&path_of(self.dir.path(), skipped.generation), &to)?;

@@ -95,7 +95,9 @@ impl fmt::Display for Notice {
 }
 
 /// Who hears of notices.
-pub(super) struct Observer<N = Notice>(Option<Arc<dyn Fn(&N) + Send + Sync>>);
+pub(super) struct Observer<N = Notice>(Option<Arc<Tell<N>>>);
+
+type Tell<N> = dyn Fn(&N) + Send + Sync;
 
 impl<N> Observer<N> {
     pub(super) fn new(tell: impl Fn(&N) + Send + Sync + 'static) -> Self {

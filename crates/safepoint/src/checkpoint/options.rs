@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::background::WhenBusy;
 use super::codec::Compression;
 use super::fingerprint::Fingerprint;
 use super::notice::{Notice, Observer};
@@ -20,6 +21,7 @@ pub struct StoreBuilder {
     pub(super) accept_changes: bool,
     pub(super) compression: Compression,
     pub(super) workers: usize,
+    pub(super) when_busy: WhenBusy,
     pub(super) observer: Observer,
 }
 
@@ -33,6 +35,7 @@ impl StoreBuilder {
             accept_changes: false,
             compression: Compression::default(),
             workers: 2,
+            when_busy: WhenBusy::default(),
             observer: Observer::default(),
         }
     }
@@ -71,6 +74,12 @@ impl StoreBuilder {
     /// other writes, and a disk is seldom faster than that.
     pub fn workers(mut self, workers: usize) -> Self {
         self.workers = workers.max(1);
+        self
+    }
+
+    /// What a save in the background does when one is in flight and another waits already. Default: the newest wins.
+    pub fn when_busy(mut self, policy: WhenBusy) -> Self {
+        self.when_busy = policy;
         self
     }
 

@@ -51,12 +51,11 @@ impl OpenFile {
         let trailer = Trailer::decode(last, length).map_err(|error| say_newer(error, &file))?;
         let metadata_bytes = trailer.metadata_bytes as usize;
         let longer;
-        let metadata = match before.len().checked_sub(metadata_bytes) {
-            Some(begin) => &before[begin..],
-            None => {
-                longer = read_vec(&file, trailer.metadata_at(), metadata_bytes)?;
-                &longer
-            }
+        let metadata = if let Some(begin) = before.len().checked_sub(metadata_bytes) {
+            &before[begin..]
+        } else {
+            longer = read_vec(&file, trailer.metadata_at(), metadata_bytes)?;
+            &longer
         };
         if checksum(metadata) != trailer.metadata_crc {
             return Err(damaged("its metadata fail their checksum"));

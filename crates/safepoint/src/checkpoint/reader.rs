@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use super::folder::{self, QUARANTINE, check_name, path_of};
+use super::format::damaged;
+use super::journal::{self, Record};
 use super::loaded::{Checkpoint, Target};
 use super::metadata::{Generation, Metadata};
 use super::notice::Skipped;
@@ -18,6 +20,8 @@ pub struct Listed {
     pub generation: Generation,
     /// The length of its file in bytes.
     pub file_bytes: u64,
+    /// Whether it is a record of a journal rather than a file; of a journal only the newest record is listed.
+    pub in_journal: bool,
     /// Its metadata, or why they cannot be read.
     pub metadata: Result<Metadata>,
 }
@@ -86,21 +90,33 @@ impl CheckpointReader {
         check_name(name)?;
         let folder = self.folder(name);
         let generations = folder::generations(&folder)?;
-        let half = generations.len().div_ceil(self.workers.max(1));
-        if generations.len() < PARALLEL_LIST || half == 0 {
-            return Ok(list_some(&folder, name, &generations));
+        let part = generations.len().div_ceil(self.workers.max(1)).max(1);
+        let mut listed = if generations.len() < PARALLEL_LIST {
+            list_some(&folder, name, &generations)
+        } else {
+            std::thread::scope(|scope| {
+                let parts: Vec<_> = generations
+                    .chunks(part)
+                    .map(|part| scope.spawn(|| list_some(&folder, name, part)))
+                    .collect();
+                let join = |part: std::thread::ScopedJoinHandle<'_, _>| {
+                    part.join()
+                        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+                };
+                parts.into_iter().flat_map(join).collect()
+            })
+        };
+        let (records, _) = journal::records(&folder)?;
+        if let Some(record) = records.last() {
+            listed.push(Listed {
+                generation: record.generation,
+                file_bytes: record.bytes(),
+                in_journal: true,
+                metadata: journal::metadata(record),
+            });
+            listed.sort_by_key(|listed| listed.generation);
         }
-        Ok(std::thread::scope(|scope| {
-            let parts: Vec<_> = generations
-                .chunks(half)
-                .map(|part| scope.spawn(|| list_some(&folder, name, part)))
-                .collect();
-            let join = |part: std::thread::ScopedJoinHandle<'_, _>| {
-                part.join()
-                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-            };
-            parts.into_iter().flat_map(join).collect()
-        }))
+        Ok(listed)
     }
 
     /// The newest generation that is whole; `None` when there is none at all. Damaged ones are passed over and told
@@ -137,27 +153,62 @@ impl CheckpointReader {
         targets: &mut [Target<'_>],
         accept: impl Fn(&Metadata) -> Result<()>,
     ) -> Result<Option<Checkpoint>> {
-        let folder = self.folder(name);
-        let mut skipped: Vec<Skipped> = Vec::new();
-        let mut generations = folder::generations(&folder)?;
         let mut looks_left = LOOKS;
-        while let Some(generation) = generations.pop() {
-            match self.read(name, generation, targets, &accept) {
-                Ok(checkpoint) => return Ok(Some(checkpoint.with_skipped(skipped))),
-                Err(error) if is_damage(&error) => skipped.push(Skipped {
-                    name: name.to_owned(),
-                    generation,
-                    why: error.chain(),
-                    quarantined: None,
-                }),
-                // Its owner pruned it since we looked; then there are newer ones.
+        loop {
+            match self.newest_now(name, targets, &accept) {
+                // Its owner pruned or folded it since we looked; then there are newer ones.
                 Err(error) if error.kind() == ErrorKind::NotFound && looks_left > 0 => {
                     looks_left -= 1;
-                    skipped.clear();
-                    generations = folder::generations(&folder)?;
                 }
+                found => return found,
+            }
+        }
+    }
+
+    fn newest_now(
+        &self,
+        name: &str,
+        targets: &mut [Target<'_>],
+        accept: &impl Fn(&Metadata) -> Result<()>,
+    ) -> Result<Option<Checkpoint>> {
+        let folder = self.folder(name);
+        let skip = |generation, why| Skipped {
+            name: name.to_owned(),
+            generation,
+            why,
+            quarantined: None,
+        };
+        let (mut records, torn) = journal::records(&folder)?;
+        let mut files = folder::generations(&folder)?;
+        let mut skipped: Vec<Skipped> = torn
+            .into_iter()
+            .map(|torn| skip(torn.expected, torn.why))
+            .collect();
+        let found = loop {
+            let newer = records.pop_if(|record| files.last() < Some(&record.generation));
+            let (generation, read) = if let Some(record) = newer {
+                let fits =
+                    |checkpoint: Checkpoint| accept(checkpoint.metadata()).map(|()| checkpoint);
+                (record.generation, journal::load(&record).and_then(fits))
+            } else if let Some(generation) = files.pop() {
+                (
+                    generation,
+                    self.read_file(name, generation, targets, accept),
+                )
+            } else {
+                break None;
+            };
+            match read {
+                Ok(checkpoint) => break Some(checkpoint),
+                Err(error) if is_damage(&error) => skipped.push(skip(generation, error.chain())),
                 Err(error) => return Err(error),
             }
+        };
+        skipped.sort_by_key(|skipped| std::cmp::Reverse(skipped.generation));
+        if let Some(checkpoint) = found {
+            // What is older than what was found is nobody's loss.
+            skipped.retain(|skipped| skipped.generation > checkpoint.generation());
+            return Ok(Some(checkpoint.with_skipped(skipped)));
         }
         match skipped.as_slice() {
             [] if folder::generations(&folder.join(QUARANTINE))?.is_empty() => Ok(None),
@@ -168,10 +219,9 @@ impl CheckpointReader {
             [newest, ..] => Err(nothing_whole(
                 name,
                 &format!(
-                    "{} of {} are damaged; generation {}: {}",
+                    "{} of {} are damaged; {}",
                     skipped.len(),
                     skipped.len(),
-                    newest.generation,
                     newest.why
                 ),
             )),
@@ -183,7 +233,15 @@ impl CheckpointReader {
         let folder = self.folder(name);
         let newest_first = folder::generations(&folder)?.into_iter().rev();
         let mut files = newest_first.filter_map(|generation| open(&folder, name, generation).ok());
-        Ok(files.next().map(|file| file.metadata))
+        let in_file = files.next().map(|file| file.metadata);
+        let (records, _) = journal::records(&folder)?;
+        let in_journal = records
+            .last()
+            .and_then(|record| journal::metadata(record).ok());
+        Ok(in_file
+            .into_iter()
+            .chain(in_journal)
+            .max_by_key(|metadata| metadata.generation))
     }
 
     /// Loads one generation.
@@ -218,6 +276,40 @@ impl CheckpointReader {
         targets: &mut [Target<'_>],
         accept: &impl Fn(&Metadata) -> Result<()>,
     ) -> Result<Checkpoint> {
+        let read = self.read_file(name, generation, targets, accept);
+        let Err(error) = &read else { return read };
+        if error.kind() != ErrorKind::NotFound {
+            return read;
+        }
+        let Some((_, checkpoint)) = self.read_record(name, generation)? else {
+            return read;
+        };
+        accept(checkpoint.metadata())?;
+        Ok(checkpoint)
+    }
+
+    /// A generation that is a record of a journal, and where it is.
+    pub(super) fn read_record(
+        &self,
+        name: &str,
+        generation: Generation,
+    ) -> Result<Option<(Record, Checkpoint)>> {
+        let (mut records, _) = journal::records(&self.folder(name))?;
+        records.retain(|record| record.generation == generation);
+        let Some(record) = records.pop() else {
+            return Ok(None);
+        };
+        let checkpoint = journal::load(&record).map_err(|error| of(error, name, generation))?;
+        Ok(Some((record, checkpoint)))
+    }
+
+    fn read_file(
+        &self,
+        name: &str,
+        generation: Generation,
+        targets: &mut [Target<'_>],
+        accept: &impl Fn(&Metadata) -> Result<()>,
+    ) -> Result<Checkpoint> {
         let file = open(&self.folder(name), name, generation)?;
         accept(&file.metadata)?;
         Checkpoint::read(&file, targets, self.workers).map_err(|error| of(error, name, generation))
@@ -233,6 +325,7 @@ impl CheckpointReader {
         check_name(name)?;
         let folder = self.folder(name);
         let generations = folder::generations(&folder)?;
+        let (records, torn) = journal::records(&folder)?;
         let validate = |generation| Validated {
             name: name.to_owned(),
             generation,
@@ -241,7 +334,21 @@ impl CheckpointReader {
                 .read(name, generation, &mut [], &|_| Ok(()))
                 .map(|whole| whole.metadata().payload_bytes),
         };
-        Ok(generations.into_iter().map(validate).collect())
+        let mut validated: Vec<_> = generations.into_iter().map(validate).collect();
+        validated.extend(records.last().map(|record| Validated {
+            name: name.to_owned(),
+            generation: record.generation,
+            path: record.journal.clone(),
+            outcome: journal::metadata(record).map(|metadata| metadata.payload_bytes),
+        }));
+        validated.extend(torn.into_iter().map(|torn| Validated {
+            name: name.to_owned(),
+            generation: torn.expected,
+            path: torn.journal,
+            outcome: Err(Error::new(ErrorKind::Corrupt, torn.why)),
+        }));
+        validated.sort_by_key(|validated| validated.generation);
+        Ok(validated)
     }
 }
 
@@ -261,7 +368,7 @@ pub(super) fn open(folder: &Path, name: &str, generation: Generation) -> Result<
             Ok(file)
         } else {
             let message = format!("it says that it is generation {}", file.metadata.generation);
-            Err(super::format::damaged(message))
+            Err(damaged(message))
         }
     });
     opened.map_err(|error| of(error, name, generation))
@@ -272,6 +379,7 @@ fn list_some(folder: &Path, name: &str, generations: &[Generation]) -> Vec<Liste
         Ok(file) => Some(Listed {
             generation: *generation,
             file_bytes: file.file_bytes(),
+            in_journal: false,
             metadata: Ok(file.metadata),
         }),
         // Pruned since the directory was read.
@@ -279,6 +387,7 @@ fn list_some(folder: &Path, name: &str, generations: &[Generation]) -> Vec<Liste
         Err(error) => Some(Listed {
             generation: *generation,
             file_bytes: disk::size(&path_of(folder, *generation)).unwrap_or(0),
+            in_journal: false,
             metadata: Err(error),
         }),
     };

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::element::{Element, ElementType};
+use super::staging::Staging;
 use crate::error::{Error, Result};
 
 /// The longest name of a buffer, in bytes.
@@ -53,6 +54,8 @@ impl<T: AsRef<[u8]> + Send + Sync + ?Sized> SharedBytes for T {
 pub(super) enum Bytes<'a> {
     Lent(&'a [u8]),
     Given(Arc<Vec<u8>>),
+    /// A range of the copy that was made of what was lent.
+    Kept(Arc<Staging>, std::ops::Range<usize>),
     Shared(Arc<dyn SharedBytes>),
 }
 
@@ -61,6 +64,7 @@ impl Bytes<'_> {
         match self {
             Self::Lent(bytes) => bytes,
             Self::Given(bytes) => bytes,
+            Self::Kept(memory, range) => &memory.bytes()[range.clone()],
             Self::Shared(bytes) => bytes.bytes(),
         }
     }
@@ -71,6 +75,7 @@ impl fmt::Debug for Bytes<'_> {
         let how = match self {
             Self::Lent(_) => "lent",
             Self::Given(_) => "given",
+            Self::Kept(..) => "kept",
             Self::Shared(_) => "shared",
         };
         write!(f, "{} bytes, {how}", self.get().len())
@@ -95,7 +100,7 @@ pub(super) struct Buffer<'a> {
 /// struct Progress { epoch: u32, losses: Vec<f64> }
 /// let (progress, weights) = (Progress { epoch: 3, losses: vec![0.5] }, vec![0.25_f32; 6]);
 /// let state = State::json(&progress)?.with_array("weights", &[2, 3], &weights);
-/// assert_eq!(state.payload_bytes(), 28 + 24);
+/// assert_eq!(state.payload_bytes(), 26 + 24); // `{"epoch":3,"losses":[0.5]}` and six numbers of four bytes
 /// # Ok(())
 /// # }
 /// ```
@@ -214,6 +219,54 @@ impl<'a> State<'a> {
     pub(super) fn parts(&self) -> impl Iterator<Item = &[u8]> {
         let value = self.value.iter().map(|(_, bytes)| bytes.get());
         value.chain(self.buffers.iter().map(|buffer| buffer.bytes.get()))
+    }
+
+    /// The parts that are only lent, in order.
+    pub(super) fn lent(&self) -> impl Iterator<Item = &[u8]> {
+        let value = self.value.iter().map(|(_, bytes)| bytes);
+        let all = value.chain(self.buffers.iter().map(|buffer| &buffer.bytes));
+        all.filter_map(|bytes| match bytes {
+            Bytes::Lent(bytes) => Some(*bytes),
+            _ => None,
+        })
+    }
+
+    /// The same state with what was lent taken from `memory`, where all of it was copied in order.
+    pub(super) fn kept_in(self, memory: &Arc<Staging>) -> State<'static> {
+        let mut at = 0;
+        let mut keep = |bytes: Bytes<'_>| match bytes {
+            Bytes::Lent(bytes) => {
+                let begin = at;
+                at += bytes.len();
+                Bytes::Kept(Arc::clone(memory), begin..at)
+            }
+            Bytes::Given(bytes) => Bytes::Given(bytes),
+            Bytes::Kept(memory, range) => Bytes::Kept(memory, range),
+            Bytes::Shared(bytes) => Bytes::Shared(bytes),
+        };
+        State {
+            value: self.value.map(|(encoding, bytes)| (encoding, keep(bytes))),
+            buffers: self
+                .buffers
+                .into_iter()
+                .map(|buffer| Buffer {
+                    name: Cow::Owned(buffer.name.into_owned()),
+                    element: buffer.element,
+                    shape: buffer.shape,
+                    bytes: keep(buffer.bytes),
+                })
+                .collect(),
+        }
+    }
+
+    /// The memory that parts of it were copied to.
+    pub(super) fn staging(&self) -> Option<Arc<Staging>> {
+        let value = self.value.iter().map(|(_, bytes)| bytes);
+        let mut all = value.chain(self.buffers.iter().map(|buffer| &buffer.bytes));
+        all.find_map(|bytes| match bytes {
+            Bytes::Kept(memory, _) => Some(Arc::clone(memory)),
+            _ => None,
+        })
     }
 
     /// How the value is encoded; a state without one counts as bytes.

@@ -3,11 +3,13 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use super::background::{Background, HandedOver, SavedNow};
 use super::folder::check_name;
 use super::loaded::{Checkpoint, Target};
 use super::metadata::{Details, Generation, Metadata, Parent};
-use super::named::{Common, Named, Saved, check_details};
+use super::named::{Common, Named, Saved, Throughput, check_details};
 use super::notice::Notice;
 use super::options::StoreBuilder;
 use super::reader::{CheckpointReader, Listed, Validated};
@@ -22,7 +24,8 @@ use crate::owner::{Claim, OWNER_LOCK, Ownership};
 /// state come one after the other, those of different states do not wait for each other.
 #[derive(Debug)]
 pub struct CheckpointStore {
-    pub(super) inner: Arc<Inner>,
+    inner: Arc<Inner>,
+    background: Arc<Background>,
 }
 
 /// What the store shares with its thread in the background.
@@ -67,10 +70,15 @@ impl CheckpointStore {
             inner: Arc::new(Inner {
                 reader,
                 root,
-                common: Common { settings, run },
+                common: Common {
+                    settings,
+                    run,
+                    throughput: Throughput::default(),
+                },
                 named: Mutex::default(),
                 _ownership: ownership,
             }),
+            background: Arc::new(Background::new()),
         })
     }
 
@@ -98,6 +106,106 @@ impl CheckpointStore {
     /// later call may succeed.
     pub fn save(&self, name: &str, state: &State<'_>, details: &Details) -> Result<Saved> {
         self.inner.save(name, state, details)
+    }
+
+    /// Saves a small state as a new generation by appending it to a journal, which takes half the time of a file of its own or less.
+    /// Small is a value of at most [`MAX_SMALL`](super::MAX_SMALL) bytes without buffers; what is not, and the first generation of a
+    /// name, becomes a file as in [`save`](Self::save). So does one after some hundreds, which then takes the journal's place. Retention
+    /// rules are about files.
+    ///
+    /// # Durability
+    ///
+    /// As [`save`](Self::save).
+    ///
+    /// # Errors
+    ///
+    /// As [`save`](Self::save).
+    pub fn save_small(&self, name: &str, state: &State<'_>, details: &Details) -> Result<Saved> {
+        check_name(name)?;
+        state.check()?;
+        check_details(details)?;
+        let named = self.inner.named(name)?;
+        lock(&named).save_small(&self.inner.common, state, details)
+    }
+
+    /// Saves a state as [`save`](Self::save) does, while the caller goes on. Memory that is only lent is copied first, into memory that is
+    /// used again from save to save; [given and shared](State::with_shared_buffer) memory is not. Of each name one save is in flight and one
+    /// waits at most; [`StoreBuilder::when_busy`] says what becomes of a third.
+    ///
+    /// # Durability
+    ///
+    /// None when this returns; [`finish_background`](Self::finish_background) says when it is there.
+    ///
+    /// # Errors
+    ///
+    /// That of an earlier save in the background which failed: the state given is then not taken, and may be given again. Otherwise
+    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) as [`save`](Self::save), and [`ErrorKind::Io`](crate::ErrorKind::Io) when there is no memory for the
+    /// copy; an earlier one of this name that still waited is then gone.
+    pub fn save_in_background(
+        &self,
+        name: &str,
+        state: State<'_>,
+        details: Details,
+    ) -> Result<HandedOver> {
+        self.background.hand_over(&self.inner, name, state, details)
+    }
+
+    /// Gets memory ready for two states of this many lent bytes, so that not even the first save in the background pays for fresh pages.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Io`](crate::ErrorKind::Io) when there is no such memory.
+    pub fn prepare_background(&self, bytes: usize) -> Result<()> {
+        self.background.prepare(bytes)
+    }
+
+    /// Whether a save in the background is in flight or waits.
+    pub fn is_saving(&self) -> bool {
+        self.background.is_busy()
+    }
+
+    /// Waits until no save in the background is in flight or waits, and tells of the last one since this was asked before.
+    ///
+    /// # Durability
+    ///
+    /// What was handed over before is durable when this returns without an error.
+    ///
+    /// # Errors
+    ///
+    /// That of a save in the background which failed.
+    pub fn finish_background(&self) -> Result<Option<Saved>> {
+        self.background.finish()
+    }
+
+    /// Saves a state at a stop, when there is time `within` which it has to be done. If a save of the same name is in flight and, as fast as
+    /// saves were so far, there is no time for another one behind it, that one is seen through instead. An earlier state of this name that
+    /// only waits is given up.
+    ///
+    /// # Durability
+    ///
+    /// What is returned is durable. It may come later than `within`: a save that was begun is never broken off.
+    ///
+    /// # Errors
+    ///
+    /// As [`save`](Self::save).
+    pub fn save_now(
+        &self,
+        name: &str,
+        state: &State<'_>,
+        details: &Details,
+        within: Duration,
+    ) -> Result<SavedNow> {
+        self.background
+            .save_now(&self.inner, name, state, details, within)
+    }
+
+    /// Sees the saves in the background through and gives the directory up. Dropping the store does the same, but tells of no error.
+    ///
+    /// # Errors
+    ///
+    /// That of a save in the background which failed.
+    pub fn close(self) -> Result<()> {
+        self.background.close()
     }
 
     /// The newest generation of `name` that is whole; `None` when nothing was ever saved. Damaged ones are passed over, moved into the
@@ -249,6 +357,13 @@ impl CheckpointStore {
     }
 }
 
+impl Drop for CheckpointStore {
+    fn drop(&mut self) {
+        // Whoever wants to know closes.
+        let _ = self.background.close();
+    }
+}
+
 impl Inner {
     pub(super) fn save(&self, name: &str, state: &State<'_>, details: &Details) -> Result<Saved> {
         self.save_child(name, state, details, None)
@@ -265,8 +380,7 @@ impl Inner {
         state.check()?;
         check_details(details)?;
         let named = self.named(name)?;
-        let saved = lock(&named).save(&self.common, state, details, parent);
-        saved
+        lock(&named).save(&self.common, state, details, parent)
     }
 
     pub(super) fn named(&self, name: &str) -> Result<Arc<Mutex<Named>>> {

@@ -10,8 +10,8 @@ use crate::error::{Error, Result};
 
 /// Reads frames one after the other; nothing is given out that did not pass its checksum.
 pub(super) struct Stream<'a> {
-    file: &'a OpenFile,
-    table: &'a Table,
+    /// `None` if all of it is in memory: that of a record in a journal.
+    source: Option<(&'a OpenFile, &'a Table)>,
     unpacker: Unpacker,
     /// The number of the frame that is read next.
     next: usize,
@@ -25,11 +25,18 @@ pub(super) struct Stream<'a> {
 impl<'a> Stream<'a> {
     pub(super) fn new(file: &'a OpenFile, table: &'a Table) -> Self {
         Self {
-            file,
-            table,
+            source: Some((file, table)),
+            ..Self::of_memory(Vec::new())
+        }
+    }
+
+    /// A payload that was read already.
+    pub(super) fn of_memory(payload: Vec<u8>) -> Self {
+        Self {
+            source: None,
             unpacker: Unpacker::new(),
             next: 0,
-            frame: Vec::new(),
+            frame: payload,
             taken: 0,
             failure: None,
         }
@@ -41,12 +48,14 @@ impl<'a> Stream<'a> {
     ///
     /// Kind `Corrupt` with the frame that is damaged; `Io` as the disk says.
     pub(super) fn next(&mut self, limit: usize) -> Result<&[u8]> {
-        if self.taken == self.frame.len() && self.next < self.table.frames.len() {
-            self.frame.resize(self.table.raw_bytes(self.next), 0);
+        if self.taken == self.frame.len()
+            && let Some((file, table)) = self.source
+            && self.next < table.frames.len()
+        {
+            self.frame.resize(table.raw_bytes(self.next), 0);
             // Until it is found whole, nothing of it is there.
             self.taken = self.frame.len();
-            self.file
-                .read_frame(self.table, self.next, &mut self.unpacker, &mut self.frame)?;
+            file.read_frame(table, self.next, &mut self.unpacker, &mut self.frame)?;
             self.taken = 0;
             self.next += 1;
         }

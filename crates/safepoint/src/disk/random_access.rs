@@ -1,4 +1,4 @@
-//! A small file of fixed records, written in place.
+//! A file that is written in place.
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 
-/// A file whose records are written in place and never synced: it survives a kill, not a power cut.
+/// A file that is written in place: what was written survives a kill, and after a [`sync`](Self::sync) a power cut.
 #[derive(Debug)]
 pub struct RandomAccessFile {
     file: File,
@@ -33,6 +33,34 @@ impl RandomAccessFile {
             file,
             path: path.to_path_buf(),
         })
+    }
+
+    /// Opens an existing file.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Io`](crate::ErrorKind::Io) when it cannot be opened.
+    pub fn open(path: &Path) -> Result<Self> {
+        let file = OpenOptions::new()
+            .write(true)
+            .custom_flags(libc::O_NOFOLLOW)
+            .open(path)
+            .map_err(|error| Error::io("open", path, error))?;
+        Ok(Self {
+            file,
+            path: path.to_path_buf(),
+        })
+    }
+
+    /// Makes what was written durable, as long as it did not change the file's length.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Io`](crate::ErrorKind::Io) when the sync fails; what was written must then be taken for lost.
+    pub fn sync(&self) -> Result<()> {
+        self.file
+            .sync_data()
+            .map_err(|error| Error::io("sync", &self.path, error))
     }
 
     /// Writes `bytes` at `offset`.

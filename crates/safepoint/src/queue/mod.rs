@@ -1,4 +1,4 @@
-//! Durable items: what was done, what failed, what waits, in one SQLite file.
+//! Durable items: what was done, what failed, what waits, in one SQLite file. And durable steps and effects, in the same file.
 //!
 //! The input of a job is itself the durable list of what is pending, so the file has rows only for items that were *touched*: done,
 //! dead, waiting for another attempt, or put aside. One row holds the state of an item and its result, so that a result and its
@@ -7,11 +7,12 @@
 //! Invariants:
 //!
 //! 1. What is written is a [`Change`]; what it implies is a [`State`]. Only changes are submitted, only states are read.
-//! 2. All writing happens on one thread ([`Store`]), in transactions that many changes share. A change is told to be durable
+//! 2. All writing happens on one thread ([`Store`] for items, [`StepStore`] for steps), in transactions that many changes share. A change is told to be durable
 //!    after its transaction was committed and synced, never before.
 //! 3. Every index below `frontier` has a row, in every committed state of the file.
 //! 4. The counters in `progress` equal the counts of the rows, in every committed state of the file.
 //! 5. After a failed write the store is closed for good.
+//! 6. A [`StepChange`] that was waited for is durable; one that was only submitted is durable when a later one is.
 //!
 //! Deliberately absent: signals, processes, and what an item's content means.
 
@@ -19,12 +20,14 @@ mod change;
 mod item;
 mod retry;
 mod sqlite;
+mod step;
 
 pub use change::{Change, Chunk, Settlement, SourceRow, Verdict};
 pub use item::{Counts, OpenItem, State};
 pub use retry::RetryPolicy;
 pub use sqlite::{
-    AttemptRow, Committed, Database, FORMAT_VERSION, FormatVersion, ItemRow, JOB_DB, JobRow,
-    Locking, MAX_CRASHES, Problem, Progress, Renewed, RunRow, Store, StoreOptions, View,
-    ViewFilter, sqlite_version,
+    AttemptRow, Committed, Database, FORMAT_VERSION, FormatVersion, InProgress, ItemRow, JOB_DB,
+    JobRow, Locking, MAX_CRASHES, Problem, Progress, Renewed, RunRow, StepStore, Store,
+    StoreOptions, View, ViewFilter, sqlite_version,
 };
+pub use step::{EffectRow, EffectState, StepChange, StepCounts, StepRow, StepState};

@@ -16,7 +16,8 @@ use serde_json::json;
 use self::lines::Lines;
 use self::transcode::Transcode;
 use super::folder::check_name;
-use super::format::table::{Table, ValuePart};
+use super::format::table::{BufferPart, Table, ValuePart};
+use super::loaded::Checkpoint;
 use super::metadata::{Generation, Metadata};
 use super::read::OpenFile;
 use super::reader::{self, CheckpointReader};
@@ -24,7 +25,7 @@ use super::state::Encoding;
 use super::stream::Stream;
 use crate::clock::rfc_3339;
 use crate::disk::FreshFile;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// The version of what is written.
 const EXPORT_VERSION: u32 = 1;
@@ -57,24 +58,74 @@ impl CheckpointReader {
         folder: impl AsRef<Path>,
     ) -> Result<PathBuf> {
         check_name(name)?;
-        let of = |error| reader::of(error, name, generation);
-        let file = reader::open(&self.folder(name), name, generation)?;
-        let table = file.table().map_err(of)?;
-        let metadata = &file.metadata;
-        let path = folder.as_ref().join(file_name(metadata, 1));
+        let source = Source::open(self, name, generation)?;
+        let path = folder.as_ref().join(file_name(source.metadata(), 1));
         let fresh = FreshFile::create(&path)?;
         let mut lines = Lines::new(&fresh, &path);
-        write(&file, &table, &mut lines).map_err(|error| {
+        write(&source, &mut lines).map_err(|error| match error.kind() {
+            ErrorKind::Corrupt => reader::of(error, name, generation),
             // What the disk of the export says is not about the generation.
-            if error.kind() == crate::ErrorKind::Corrupt {
-                of(error)
-            } else {
-                error
-            }
+            _ => error,
         })?;
         lines.finish()?;
-        let names = (1..MAX_NAMES).map(|number| file_name(metadata, number));
+        let names = (1..MAX_NAMES).map(|number| file_name(source.metadata(), number));
         fresh.publish_first_free(names)
+    }
+}
+
+/// Where the payload comes from.
+enum Source {
+    File(OpenFile, Table),
+    /// A record of a journal, which is small.
+    Record(Checkpoint),
+}
+
+impl Source {
+    fn open(reader: &CheckpointReader, name: &str, generation: Generation) -> Result<Self> {
+        match reader::open(&reader.folder(name), name, generation) {
+            Ok(file) => {
+                let table = file.table();
+                let table = table.map_err(|error| reader::of(error, name, generation))?;
+                Ok(Self::File(file, table))
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                let (_, record) = reader.read_record(name, generation)?.ok_or(error)?;
+                Ok(Self::Record(record))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn metadata(&self) -> &Metadata {
+        match self {
+            Self::File(file, _) => &file.metadata,
+            Self::Record(record) => record.metadata(),
+        }
+    }
+
+    fn value(&self) -> Option<ValuePart> {
+        match self {
+            Self::File(_, table) => table.value,
+            Self::Record(record) => record.bytes().map(|bytes| ValuePart {
+                encoding: record.metadata().encoding,
+                bytes: bytes.len() as u64,
+            }),
+        }
+    }
+
+    fn buffers(&self) -> &[BufferPart] {
+        match self {
+            Self::File(_, table) => &table.buffers,
+            Self::Record(_) => &[],
+        }
+    }
+
+    /// The payload from its beginning on.
+    fn stream(&self) -> Stream<'_> {
+        match self {
+            Self::File(file, table) => Stream::new(file, table),
+            Self::Record(record) => Stream::of_memory(record.bytes().unwrap_or_default().to_vec()),
+        }
     }
 }
 
@@ -92,17 +143,19 @@ fn file_name(metadata: &Metadata, number: u32) -> String {
     }
 }
 
-fn write(file: &OpenFile, table: &Table, lines: &mut Lines<'_>) -> Result<()> {
+fn write(source: &Source, lines: &mut Lines<'_>) -> Result<()> {
     lines.object(&json!({
         "line": "metadata",
         "version": EXPORT_VERSION,
-        "metadata": file.metadata,
+        "metadata": source.metadata(),
     }))?;
-    let mut stream = Stream::new(file, table);
-    if let Some(value) = &table.value {
-        write_value(file, table, value, &mut stream, lines)?;
+    let mut stream = source.stream();
+    if let Some(value) = source.value() {
+        // Whether JSON can say it is found out before anything of it is written.
+        let is_sayable = is_sayable(value, &mut source.stream())?;
+        write_value(value, is_sayable, &mut stream, lines)?;
     }
-    for buffer in &table.buffers {
+    for buffer in source.buffers() {
         let head = json!({
             "line": "buffer",
             "name": buffer.name,
@@ -116,15 +169,13 @@ fn write(file: &OpenFile, table: &Table, lines: &mut Lines<'_>) -> Result<()> {
 }
 
 fn write_value(
-    file: &OpenFile,
-    table: &Table,
-    value: &ValuePart,
+    value: ValuePart,
+    is_sayable: bool,
     stream: &mut Stream<'_>,
     lines: &mut Lines<'_>,
 ) -> Result<()> {
     let head = json!({"line": "value", "encoding": value.encoding, "bytes": value.bytes});
-    // Whether JSON can say it is found out before anything of it is written.
-    if !is_sayable(value, &mut Stream::new(file, table))? {
+    if !is_sayable {
         return write_bytes(&head, value.bytes, stream, lines);
     }
     lines.begin(&head, "json")?;
@@ -155,7 +206,7 @@ fn write_value(
 /// # Errors
 ///
 /// Kinds `Corrupt` and `Io` when it cannot be read.
-fn is_sayable(value: &ValuePart, stream: &mut Stream<'_>) -> Result<bool> {
+fn is_sayable(value: ValuePart, stream: &mut Stream<'_>) -> Result<bool> {
     let part = stream.part(value.bytes);
     let said = match value.encoding {
         Encoding::Bytes => return Ok(false),

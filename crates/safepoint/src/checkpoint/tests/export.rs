@@ -136,6 +136,32 @@ fn buffers_are_told_in_pieces_of_bounded_length_and_put_together_again() {
 }
 
 #[test]
+fn a_record_of_a_journal_is_exported_and_told_as_a_file_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = CheckpointStore::open(folder.path().join("c")).unwrap();
+    for step in 1..=3 {
+        let state = State::message_pack(&json!({"step": step})).unwrap();
+        let details = Details::new().step(step);
+        store.save_small("m", &state, &details).unwrap();
+    }
+    for (generation, in_journal) in [(1, false), (2, true), (3, true)] {
+        let contents = store
+            .reader()
+            .contents("m", Generation(generation))
+            .unwrap();
+        assert_eq!(contents.in_journal, in_journal);
+        assert_eq!(contents.metadata.details.step, Some(generation));
+        assert_eq!(contents.value_bytes, Some(contents.metadata.payload_bytes));
+        let path = store.export("m", Generation(generation), folder.path());
+        let read = read(&path.unwrap());
+        assert_eq!(read["metadata"]["generation"], generation);
+        assert_eq!(read["value"], json!({"step": generation}));
+    }
+    let refused = store.reader().contents("m", Generation(4)).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::NotFound);
+}
+
+#[test]
 fn an_export_replaces_nothing_and_is_whole_or_not_there() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("out");

@@ -1,7 +1,13 @@
 //! The store on a real disk.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "what damages files must be able to write them plainly"
+)]
 
+mod background;
 mod damage;
 mod export;
+mod journal;
 mod saving;
 
 use std::path::Path;

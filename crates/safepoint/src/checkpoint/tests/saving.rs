@@ -35,17 +35,17 @@ fn values_of_every_encoding_and_size_come_back() {
             ErrorKind::Incompatible
         );
     }
-    const F: usize = 2 << 20;
+    let frame = 2 << 20;
     for bytes in [
         0,
         1,
         1000,
         256 << 10,
         (256 << 10) + 1,
-        F - 1,
-        F,
-        F + 1,
-        5 * F + 77,
+        frame - 1,
+        frame,
+        frame + 1,
+        5 * frame + 77,
     ] {
         for compressible in [false, true] {
             let payload = payload(bytes as u64, bytes, compressible);

@@ -6,13 +6,18 @@ use rusqlite::{Connection, OpenFlags, params};
 
 use super::failure::failure;
 use super::schema::{self, JOB_DB};
+use super::step_rows;
 use super::write::{self, text_or_blob};
 use crate::disk::{self, FileIdentity};
 use crate::error::{Error, Result};
-use crate::queue::{Chunk, Counts, SourceRow, State};
+use crate::queue::{Chunk, Counts, EffectRow, SourceRow, State, StepChange};
 
 /// An item in progress through so many crashes of the runner is taken for their cause.
 pub const MAX_CRASHES: u32 = 3;
+
+/// What a run counts as done: items, and complete steps. A job has the ones or the others.
+pub(super) const DONE: &str =
+    "(SELECT done FROM progress) + (SELECT count(*) FROM steps WHERE state = 'complete')";
 
 /// How the file is shared between processes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,7 +118,7 @@ impl Database {
         disk::rename(&unfinished, path)
     }
 
-    /// Opens the file of an existing job.
+    /// Opens the file of an existing job; one of an older format is brought up to date, in one transaction.
     ///
     /// # Errors
     ///
@@ -127,7 +132,7 @@ impl Database {
                 .pragma_update(None, "locking_mode", "EXCLUSIVE")
                 .map_err(open)?;
         }
-        schema::check(&connection)?;
+        let version = schema::check(&connection)?;
         let mode: String = connection
             .pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))
             .map_err(open)?;
@@ -149,6 +154,7 @@ impl Database {
             .pragma_update(None, "trusted_schema", "OFF")
             .map_err(open)?;
         connection.set_prepared_statement_cache_capacity(32);
+        schema::upgrade(&connection, version)?;
         Ok(Self { connection })
     }
 
@@ -420,6 +426,34 @@ impl Database {
             .map_err(|error| failure("read", error))
     }
 
+    /// Records what a person says of an effect that is in doubt, as of the last run.
+    ///
+    /// # Durability
+    ///
+    /// When this returns, it survives a power cut.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub fn write_effect(&mut self, change: &StepChange) -> Result<()> {
+        let last = self
+            .connection
+            .query_row("SELECT coalesce(max(run), 0) FROM runs", (), |row| {
+                row.get(0)
+            })
+            .map_err(|error| failure("read", error))?;
+        step_rows::commit(&self.connection, last, std::slice::from_ref(change))
+    }
+
+    /// What is recorded of an effect.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub fn effect(&self, key: &str) -> Result<Option<EffectRow>> {
+        step_rows::effect(&self.connection, key)
+    }
+
     /// Records how a run ended, where its [`Store`](crate::queue::Store) no longer can.
     ///
     /// # Errors
@@ -434,7 +468,7 @@ impl Database {
     ) -> Result<()> {
         self.connection
             .execute(
-                "UPDATE runs SET ended_at_ms = ?2, outcome = ?3, reason = ?4, done_after = (SELECT done FROM progress) WHERE run = ?1",
+                &format!("UPDATE runs SET ended_at_ms = ?2, outcome = ?3, reason = ?4, done_after = {DONE} WHERE run = ?1"),
                 params![run, ended_at_ms, outcome, reason],
             )
             .map_err(|error| failure("write", error))?;
@@ -484,7 +518,7 @@ impl Database {
         }
         transaction
             .execute(
-                "INSERT INTO runs (run, pid, host, version, started_at_ms, done_before) SELECT ?1, ?2, ?3, ?4, ?5, done FROM progress",
+                &format!("INSERT INTO runs (run, pid, host, version, started_at_ms, done_before) SELECT ?1, ?2, ?3, ?4, ?5, {DONE}"),
                 params![last + 1, run.pid, run.host, run.version, run.started_at_ms],
             )
             .map_err(write)?;

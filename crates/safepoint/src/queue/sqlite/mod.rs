@@ -6,12 +6,15 @@
 mod database;
 mod failure;
 mod schema;
+mod step_rows;
+mod step_store;
 mod store;
 mod view;
 mod write;
 
 pub use database::{Database, JobRow, Locking, MAX_CRASHES, Progress, Renewed};
 pub use schema::{FORMAT_VERSION, FormatVersion, JOB_DB};
+pub use step_store::{InProgress, StepStore};
 pub use store::{Committed, Store, StoreOptions};
 pub use view::{AttemptRow, ItemRow, Problem, RunRow, View, ViewFilter};
 

@@ -11,10 +11,11 @@ use super::database::{
     JobRow, Progress, read_bytes, read_definition, read_job, read_progress, read_state,
 };
 use super::failure::failure;
-use super::schema;
+use super::schema::{self, FormatVersion};
+use super::step_rows;
 use crate::disk;
 use crate::error::{ErrorKind, Result};
-use crate::queue::State;
+use crate::queue::{EffectRow, State, StepCounts, StepRow};
 
 /// One process's stint on a job.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -113,7 +114,8 @@ pub struct Problem(pub String);
 /// A reader's view of a job.
 #[derive(Debug)]
 pub struct View {
-    connection: Connection,
+    pub(super) connection: Connection,
+    version: FormatVersion,
 }
 
 /// Whether all that was committed is in the file itself: the last who had it open has closed it.
@@ -159,8 +161,11 @@ impl View {
         connection
             .pragma_update(None, "query_only", "ON")
             .map_err(open)?;
-        schema::check(&connection)?;
-        Ok(Self { connection })
+        let version = schema::check(&connection)?;
+        Ok(Self {
+            connection,
+            version,
+        })
     }
 
     fn open_unchanging(path: &Path) -> Result<Self> {
@@ -179,8 +184,11 @@ impl View {
             | OpenFlags::SQLITE_OPEN_URI;
         let connection = Connection::open_with_flags(OsStr::from_bytes(&address), flags)
             .map_err(|error| failure("open", error))?;
-        schema::check(&connection)?;
-        Ok(Self { connection })
+        let version = schema::check(&connection)?;
+        Ok(Self {
+            connection,
+            version,
+        })
     }
 
     /// Who the job is.
@@ -313,6 +321,47 @@ impl View {
         rows.collect::<rusqlite::Result<_>>().map_err(read)
     }
 
+    /// Whether the file is of a version that has steps and effects.
+    fn has_steps(&self) -> bool {
+        self.version >= FormatVersion(2)
+    }
+
+    /// How many steps and effects there are.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub fn step_counts(&self) -> Result<StepCounts> {
+        if !self.has_steps() {
+            return Ok(StepCounts::default());
+        }
+        step_rows::counts(&self.connection)
+    }
+
+    /// Calls `each` for every step in the order in which they began, one row at a time, until it returns false.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open), or what `each` returns.
+    pub fn for_each_step(&self, each: impl FnMut(StepRow) -> Result<bool>) -> Result<()> {
+        if !self.has_steps() {
+            return Ok(());
+        }
+        step_rows::for_each_step(&self.connection, each)
+    }
+
+    /// Calls `each` for every effect in the order in which they began, one row at a time, until it returns false.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open), or what `each` returns.
+    pub fn for_each_effect(&self, each: impl FnMut(EffectRow) -> Result<bool>) -> Result<()> {
+        if !self.has_steps() {
+            return Ok(());
+        }
+        step_rows::for_each_effect(&self.connection, each)
+    }
+
     /// Calls `each` for every matching item in input order, one row at a time, until it returns false: memory does not grow with
     /// the job.
     ///
@@ -428,6 +477,24 @@ impl View {
             problems.push(Problem(format!(
                 "{unlisted} items are due without being open, or open without being due"
             )));
+        }
+        if self.has_steps() {
+            let incomplete = ask(
+                "SELECT count(*) FROM steps WHERE (state = 'complete') <> (result IS NOT NULL) OR (state = 'failed') <> (error IS NOT NULL)",
+            )?;
+            if incomplete != 0 {
+                problems.push(Problem(format!(
+                    "{incomplete} steps are complete without a result, or failed without an error"
+                )));
+            }
+            let resultless = ask(
+                "SELECT count(*) FROM effects WHERE (state = 'complete') <> (result IS NOT NULL)",
+            )?;
+            if resultless != 0 {
+                problems.push(Problem(format!(
+                    "{resultless} effects are complete without a result"
+                )));
+            }
         }
         Ok(problems)
     }

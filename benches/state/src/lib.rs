@@ -1,0 +1,1 @@
+//! Durable state measured beside plain SQLite and plain files: see the benchmarks of this package.

@@ -1,0 +1,327 @@
+//! Small states, saved every step: records appended to one file, each durable by itself.
+//!
+//! ```text
+//! 0            128                                                     CAPACITY
+//! | header     | record | record | ... | zeros                         |
+//! | text, 128  | each begins at a multiple of 64                       |
+//!
+//! record: | magic 8 | generation 8 | metadata 4 | value 4 | crc 4 | zero 4 | metadata, JSON | value | zeros to 64 |
+//! ```
+//!
+//! Numbers are little-endian; the checksum (CRC-32 as in gzip) covers all of the record but itself. The file has its full
+//! length from the start, filled with zeros that are on the disk, so that an append changes data only: one write and one
+//! fdatasync, half of what a file of its own costs. When it is full, the next state becomes a file of a generation, and the
+//! journal goes.
+//!
+//! A record that fails its checksum is passed over; those behind it are found again by their magic. Behind the last one there
+//! are zeros, or what a crash tore before it was acknowledged, or what was an acknowledged record before it was damaged:
+//! nobody can tell the latter two apart, so both are told.
+
+use std::path::{Path, PathBuf};
+
+use super::folder::{journal_name, journals};
+use super::format::damaged;
+use super::loaded::Checkpoint;
+use super::metadata::{Generation, Metadata};
+use super::read::zeroed;
+use crate::disk::{FreshFile, RandomAccessFile, StoredFile};
+use crate::error::{Error, ErrorKind, Result};
+
+/// The length of the file in bytes.
+const CAPACITY: u64 = 2 << 20;
+/// The largest value that goes to a journal, in bytes; a larger one gains nothing by it.
+pub const MAX_SMALL: usize = 64 << 10;
+
+const HEADER_BYTES: usize = 128;
+const HEADER: &[u8] = br#"{"safepoint":"journal","version":1}"#;
+const NEWER: &[u8] = br#"{"safepoint":"journal","version":"#;
+const MAGIC: &[u8; 8] = b"\xABsp-rec\n";
+const HEAD: usize = 32;
+const ALIGN: usize = 64;
+
+/// Where a record lies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Record {
+    pub(super) generation: Generation,
+    pub(super) journal: PathBuf,
+    at: usize,
+    metadata_bytes: usize,
+    value_bytes: usize,
+}
+
+impl Record {
+    /// Its length in the file, in bytes.
+    pub(super) fn bytes(&self) -> u64 {
+        span(self.metadata_bytes, self.value_bytes).unwrap_or(0) as u64
+    }
+}
+
+/// All of a journal that can be read.
+#[derive(Debug, Default)]
+pub(super) struct Scan {
+    /// Ascending by generation.
+    pub(super) records: Vec<Record>,
+    /// Where the next record goes; `None` when there is something behind the last one.
+    free_from: Option<usize>,
+}
+
+impl Scan {
+    /// Whether something lies behind the last record that is no record.
+    pub(super) fn is_torn(&self) -> bool {
+        self.free_from.is_none()
+    }
+}
+
+/// Reads the records of a journal.
+///
+/// # Errors
+///
+/// Kind `Incompatible` for one of a newer program, `Corrupt` when it does not begin as a journal, `NotFound` and `Io` as the disk says.
+pub(super) fn scan(path: &Path) -> Result<(Vec<u8>, Scan)> {
+    let file = StoredFile::open(path)?;
+    let mut bytes = zeroed(file.length().min(CAPACITY))?;
+    file.read_at(&mut bytes, 0)?;
+    if !bytes.starts_with(HEADER) {
+        if bytes.starts_with(NEWER) {
+            return Err(Error::new(
+                ErrorKind::Incompatible,
+                format!("journal `{}` is of a newer program", path.display()),
+            )
+            .with_hint("use the newer safepoint that wrote it"));
+        }
+        return Err(damaged(format!(
+            "journal `{}` does not begin as one",
+            path.display()
+        )));
+    }
+    let mut scan = Scan::default();
+    let (mut at, mut end) = (HEADER_BYTES, HEADER_BYTES);
+    while let Some(rest) = bytes.get(at..).filter(|rest| rest.len() >= HEAD) {
+        let newest = scan
+            .records
+            .last()
+            .map_or(Generation(0), |record: &Record| record.generation);
+        match decode(rest, at, path).filter(|record| record.generation > newest) {
+            Some(record) => {
+                at += span(record.metadata_bytes, record.value_bytes).unwrap_or(ALIGN);
+                end = at;
+                scan.records.push(record);
+            }
+            None => at += ALIGN,
+        }
+    }
+    let behind = bytes.get(end..).unwrap_or_default();
+    let whole = bytes.len() as u64 == CAPACITY && behind.iter().all(|byte| *byte == 0);
+    scan.free_from = whole.then_some(end);
+    Ok((bytes, scan))
+}
+
+/// Loads a record.
+///
+/// # Errors
+///
+/// Kind `Corrupt` when it is no longer there or its metadata cannot be read; `NotFound` and `Io` as the disk says.
+pub(super) fn load(record: &Record) -> Result<Checkpoint> {
+    let (bytes, scan) = scan(&record.journal)?;
+    if !scan.records.contains(record) {
+        return Err(damaged("its record in the journal changed"));
+    }
+    let from = record.at + HEAD;
+    let middle = from + record.metadata_bytes;
+    let metadata = read_metadata(&bytes[from..middle], record.generation)?;
+    let value = bytes[middle..middle + record.value_bytes].to_vec();
+    Ok(Checkpoint::of_value(metadata, value))
+}
+
+/// The metadata of a record.
+///
+/// # Errors
+///
+/// As [`load`].
+pub(super) fn metadata(record: &Record) -> Result<Metadata> {
+    load(record).map(Checkpoint::into_metadata)
+}
+
+fn read_metadata(json: &[u8], generation: Generation) -> Result<Metadata> {
+    let metadata: Metadata = serde_json::from_slice(json)
+        .map_err(|error| damaged("its metadata cannot be read").with_source(error))?;
+    if metadata.generation != generation {
+        return Err(damaged(format!(
+            "it says that it is generation {}",
+            metadata.generation
+        )));
+    }
+    Ok(metadata)
+}
+
+/// A record's length with the zeros behind it.
+fn span(metadata_bytes: usize, value_bytes: usize) -> Option<usize> {
+    let bytes = HEAD.checked_add(metadata_bytes)?.checked_add(value_bytes)?;
+    bytes.checked_next_multiple_of(ALIGN)
+}
+
+fn encode(generation: Generation, metadata: &[u8], value: &[u8]) -> Option<Vec<u8>> {
+    let mut record = vec![0; span(metadata.len(), value.len())?];
+    record[..8].copy_from_slice(MAGIC);
+    record[8..16].copy_from_slice(&generation.0.to_le_bytes());
+    record[16..20].copy_from_slice(&u32::try_from(metadata.len()).ok()?.to_le_bytes());
+    record[20..24].copy_from_slice(&u32::try_from(value.len()).ok()?.to_le_bytes());
+    let middle = HEAD + metadata.len();
+    record[HEAD..middle].copy_from_slice(metadata);
+    record[middle..middle + value.len()].copy_from_slice(value);
+    let crc = record_crc(&record);
+    record[24..28].copy_from_slice(&crc.to_le_bytes());
+    Some(record)
+}
+
+/// Over all of a record but the place of the checksum.
+fn record_crc(record: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&record[..24]);
+    hasher.update(&record[28..]);
+    hasher.finalize()
+}
+
+/// The record that `bytes` begin with, if they begin with a whole one.
+fn decode(bytes: &[u8], at: usize, journal: &Path) -> Option<Record> {
+    let head = bytes.first_chunk::<HEAD>()?;
+    if head[..8] != *MAGIC {
+        return None;
+    }
+    let word = |from: usize| u32::from_le_bytes(std::array::from_fn(|byte| head[from + byte]));
+    let (metadata_bytes, value_bytes) = (word(16) as usize, word(20) as usize);
+    let record = bytes.get(..span(metadata_bytes, value_bytes)?)?;
+    (word(24) == record_crc(record)).then(|| Record {
+        generation: Generation(u64::from_le_bytes(std::array::from_fn(|byte| {
+            head[8 + byte]
+        }))),
+        journal: journal.to_path_buf(),
+        at,
+        metadata_bytes,
+        value_bytes,
+    })
+}
+
+/// The records of all journals in a directory, ascending, and the journals that end in something that is no record. A journal
+/// that cannot be read at all counts as one without records that does.
+///
+/// # Errors
+///
+/// Kind `Io` when the directory cannot be read; `Incompatible` for a journal of a newer program.
+pub(super) fn records(directory: &Path) -> Result<(Vec<Record>, Vec<Torn>)> {
+    let (mut all, mut torn) = (Vec::new(), Vec::new());
+    for base in journals(directory)? {
+        let path = directory.join(journal_name(base));
+        match scan(&path) {
+            Ok((_, scan)) => {
+                if scan.is_torn() {
+                    let last = scan.records.last();
+                    torn.push(Torn {
+                        expected: last.map_or(base, |record| Generation(record.generation.0 + 1)),
+                        why: format!(
+                            "journal `{}` ends in a record that is not whole: a crash tore it before it was acknowledged, or it was damaged since",
+                            path.display()
+                        ),
+                        journal: path.clone(),
+                    });
+                }
+                all.extend(scan.records);
+            }
+            // Its owner folded it since we looked.
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) if error.kind() == ErrorKind::Corrupt => torn.push(Torn {
+                expected: base,
+                why: error.chain(),
+                journal: path,
+            }),
+            Err(error) => return Err(error),
+        }
+    }
+    all.sort_by_key(|record| record.generation);
+    Ok((all, torn))
+}
+
+/// What is known of what cannot be read.
+#[derive(Debug, Clone)]
+pub(super) struct Torn {
+    /// The number that the record would have.
+    pub(super) expected: Generation,
+    pub(super) why: String,
+    pub(super) journal: PathBuf,
+}
+
+/// A journal in the hands of its owner.
+#[derive(Debug)]
+pub(super) struct Journal {
+    file: RandomAccessFile,
+    free_from: usize,
+}
+
+impl Journal {
+    /// Makes the journal of a directory whose first record will be `base`, and makes it durable.
+    ///
+    /// # Errors
+    ///
+    /// Kind `Io` when it cannot be written.
+    pub(super) fn create(directory: &Path, base: Generation) -> Result<Self> {
+        let path = directory.join(journal_name(base));
+        let fresh = FreshFile::create(&path)?;
+        let mut bytes = zeroed(CAPACITY)?;
+        bytes[..HEADER.len()].copy_from_slice(HEADER);
+        bytes[HEADER.len()..HEADER_BYTES - 1].fill(b' ');
+        bytes[HEADER_BYTES - 1] = b'\n';
+        fresh.write_at(&bytes, 0)?;
+        fresh.publish()?;
+        Ok(Self {
+            file: RandomAccessFile::open(&path)?,
+            free_from: HEADER_BYTES,
+        })
+    }
+
+    /// Opens the newest journal of a directory, to go on in it; `None` if there is none or it does not end cleanly.
+    ///
+    /// # Errors
+    ///
+    /// Kind `Io` when it cannot be opened; `Incompatible` for one of a newer program.
+    pub(super) fn open_newest(directory: &Path) -> Result<Option<Self>> {
+        let Some(base) = journals(directory)?.pop() else {
+            return Ok(None);
+        };
+        let path = directory.join(journal_name(base));
+        let free_from = match scan(&path) {
+            Ok((_, scan)) => scan.free_from,
+            Err(error) if error.kind() == ErrorKind::Corrupt => None,
+            Err(error) => return Err(error),
+        };
+        free_from
+            .map(|free_from| {
+                let file = RandomAccessFile::open(&path)?;
+                Ok(Self { file, free_from })
+            })
+            .transpose()
+    }
+
+    /// Appends a record and returns its length in bytes; `None` if it does not fit any more.
+    ///
+    /// # Durability
+    ///
+    /// When this returns a length, the record survives a power cut.
+    ///
+    /// # Errors
+    ///
+    /// Kind `Io` when it could not be written or synced; the journal must not be used any more.
+    pub(super) fn append(&mut self, metadata: &Metadata, value: &[u8]) -> Result<Option<u64>> {
+        let json = serde_json::to_vec(metadata).map_err(|error| {
+            Error::invalid("the metadata cannot be written as JSON").with_source(error)
+        })?;
+        let record = encode(metadata.generation, &json, value);
+        let capacity = usize::try_from(CAPACITY).unwrap_or(usize::MAX);
+        let Some(record) = record.filter(|record| record.len() <= capacity - self.free_from) else {
+            return Ok(None);
+        };
+        self.file.write_at(&record, self.free_from as u64)?;
+        self.file.sync()?;
+        self.free_from += record.len();
+        Ok(Some(record.len() as u64))
+    }
+}

@@ -1,0 +1,254 @@
+//! Saves that nobody waits for.
+
+use std::sync::{Arc, Barrier, Mutex};
+use std::time::Duration;
+
+use super::payload;
+use crate::checkpoint::*;
+use crate::error::ErrorKind;
+
+/// Memory whose first reader waits until it is let go: a save in flight for as long as a test wants. The first look is the caller's own,
+/// which measures.
+struct Gate {
+    bytes: Vec<u8>,
+    begun: Barrier,
+    go_on: Barrier,
+    passed: Mutex<bool>,
+}
+
+impl Gate {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            bytes: vec![7; 100],
+            begun: Barrier::new(2),
+            go_on: Barrier::new(2),
+            passed: Mutex::new(false),
+        })
+    }
+}
+
+impl AsRef<[u8]> for Gate {
+    fn as_ref(&self) -> &[u8] {
+        let is_saver = std::thread::current().name() == Some("safepoint-saver");
+        if is_saver && !std::mem::replace(&mut *self.passed.lock().unwrap(), true) {
+            self.begun.wait();
+            self.go_on.wait();
+        }
+        &self.bytes
+    }
+}
+
+fn held(store: &CheckpointStore) -> Arc<Gate> {
+    let gate = Gate::new();
+    let state = State::shared_bytes(Arc::clone(&gate) as Arc<dyn SharedBytes>);
+    store
+        .save_in_background("m", state, Details::new().step(0))
+        .unwrap();
+    gate.begun.wait();
+    gate
+}
+
+fn hand_over(store: &CheckpointStore, step: u64) -> HandedOver {
+    let payload = payload(step, 5000, false);
+    store
+        .save_in_background("m", State::bytes(&payload), Details::new().step(step))
+        .unwrap()
+}
+
+fn steps(store: &CheckpointStore) -> Vec<u64> {
+    let listed = store.list("m").unwrap();
+    listed
+        .iter()
+        .map(|listed| listed.metadata.as_ref().unwrap().details.step.unwrap())
+        .collect()
+}
+
+fn open(policy: WhenBusy) -> (tempfile::TempDir, CheckpointStore) {
+    let folder = tempfile::tempdir().unwrap();
+    let store = CheckpointStore::builder(folder.path().join("c"))
+        .when_busy(policy)
+        .open()
+        .unwrap();
+    (folder, store)
+}
+
+#[test]
+fn what_was_lent_may_change_at_once() {
+    let (_folder, store) = open(WhenBusy::Wait);
+    let mut bytes = payload(1, 3 << 20, false);
+    let array = vec![2.5_f32; 1000];
+    let state = State::bytes(&bytes).with_array("a", &[10, 100], &array);
+    store
+        .save_in_background("m", state, Details::new())
+        .unwrap();
+    bytes.fill(0);
+    drop((bytes, array));
+    let saved = store.finish_background().unwrap().unwrap();
+    assert_eq!(saved.generation, Generation(1));
+    assert!(
+        store.finish_background().unwrap().is_none(),
+        "each is told once"
+    );
+    let found = store.latest("m").unwrap().unwrap();
+    assert_eq!(found.bytes().unwrap(), payload(1, 3 << 20, false));
+    assert_eq!(*found.array::<f32>("a").unwrap(), [2.5; 1000]);
+}
+
+#[test]
+fn the_newest_takes_the_place_of_the_one_that_waits() {
+    let (_folder, store) = open(WhenBusy::Replace);
+    let gate = held(&store);
+    assert_eq!(hand_over(&store, 1), HandedOver::Accepted);
+    assert_eq!(hand_over(&store, 2), HandedOver::Replaced);
+    assert_eq!(hand_over(&store, 3), HandedOver::Replaced);
+    assert!(store.is_saving());
+    gate.go_on.wait();
+    store.finish_background().unwrap();
+    assert_eq!(steps(&store), [0, 3]);
+    assert!(!store.is_saving());
+}
+
+#[test]
+fn one_too_many_is_skipped_where_that_is_the_policy() {
+    let (_folder, store) = open(WhenBusy::Skip);
+    let gate = held(&store);
+    assert_eq!(hand_over(&store, 1), HandedOver::Accepted);
+    assert_eq!(hand_over(&store, 2), HandedOver::Skipped);
+    gate.go_on.wait();
+    store.finish_background().unwrap();
+    assert_eq!(steps(&store), [0, 1]);
+}
+
+#[test]
+fn one_too_many_waits_for_a_place_where_that_is_the_policy() {
+    let (_folder, store) = open(WhenBusy::Wait);
+    let gate = held(&store);
+    assert_eq!(hand_over(&store, 1), HandedOver::Accepted);
+    std::thread::scope(|scope| {
+        let waits = scope.spawn(|| hand_over(&store, 2));
+        gate.go_on.wait();
+        assert_eq!(waits.join().unwrap(), HandedOver::Accepted);
+    });
+    store.finish_background().unwrap();
+    assert_eq!(steps(&store), [0, 1, 2]);
+}
+
+#[test]
+fn states_of_other_names_do_not_take_each_others_place() {
+    let (_folder, store) = open(WhenBusy::Replace);
+    let gate = held(&store);
+    hand_over(&store, 1);
+    let other = store
+        .save_in_background("other", State::bytes(b"x"), Details::new())
+        .unwrap();
+    assert_eq!(other, HandedOver::Accepted);
+    gate.go_on.wait();
+    store.finish_background().unwrap();
+    assert_eq!(steps(&store), [0, 1]);
+    assert!(store.latest("other").unwrap().is_some());
+}
+
+#[test]
+fn a_failure_surfaces_at_the_next_call_and_the_one_after_goes_on() {
+    let (folder, store) = open(WhenBusy::Replace);
+    hand_over(&store, 1);
+    store.finish_background().unwrap();
+    let directory = folder.path().join("c/m");
+    let aside = folder.path().join("aside");
+    std::fs::rename(&directory, &aside).unwrap();
+    std::fs::write(&directory, b"in the way").unwrap();
+    hand_over(&store, 2);
+    while store.is_saving() {
+        std::thread::yield_now();
+    }
+    let payload = payload(3, 10, false);
+    let again = || store.save_in_background("m", State::bytes(&payload), Details::new().step(3));
+    let failed = again().unwrap_err();
+    assert_eq!(failed.kind(), ErrorKind::Io);
+    assert!(failed.to_string().contains("`m` was not saved"), "{failed}");
+    assert!(
+        failed.hint().unwrap().contains("generation 1 is whole"),
+        "{:?}",
+        failed.hint()
+    );
+    std::fs::remove_file(&directory).unwrap();
+    std::fs::rename(&aside, &directory).unwrap();
+    again().unwrap();
+    store.finish_background().unwrap();
+    assert_eq!(steps(&store), [1, 3]);
+}
+
+#[test]
+fn a_failure_that_nobody_asked_for_is_told_by_close() {
+    let (folder, store) = open(WhenBusy::Replace);
+    hand_over(&store, 1);
+    store.finish_background().unwrap();
+    std::fs::remove_dir_all(folder.path().join("c/m")).unwrap();
+    hand_over(&store, 2);
+    assert_eq!(store.close().unwrap_err().kind(), ErrorKind::Io);
+}
+
+#[test]
+fn closing_sees_through_what_was_handed_over() {
+    let (folder, store) = open(WhenBusy::Replace);
+    let gate = held(&store);
+    hand_over(&store, 1);
+    std::thread::scope(|scope| {
+        let closes = scope.spawn(|| store.close());
+        gate.go_on.wait();
+        closes.join().unwrap().unwrap();
+    });
+    let reader = CheckpointReader::open(folder.path().join("c")).unwrap();
+    assert_eq!(
+        reader.latest("m").unwrap().unwrap().metadata().details.step,
+        Some(1)
+    );
+}
+
+#[test]
+fn at_a_stop_the_state_given_is_saved_where_there_is_time_and_overtakes_what_waits() {
+    let (_folder, store) = open(WhenBusy::Replace);
+    let gate = held(&store);
+    hand_over(&store, 1);
+    std::thread::scope(|scope| {
+        let store = &store;
+        let now = scope.spawn(move || {
+            let (state, details) = (State::bytes(b"now"), Details::new().step(2));
+            store.save_now("m", &state, &details, Duration::from_secs(60))
+        });
+        gate.go_on.wait();
+        let SavedNow::Given(saved) = now.join().unwrap().unwrap() else {
+            panic!("there was time")
+        };
+        let loaded = store.load("m", saved.generation).unwrap();
+        assert_eq!(loaded.bytes(), Some(&b"now"[..]));
+    });
+    store.finish_background().unwrap();
+    let latest = store.latest("m").unwrap().unwrap();
+    assert_eq!(latest.metadata().details.step, Some(2));
+}
+
+#[test]
+fn at_a_stop_without_time_the_one_in_flight_is_seen_through() {
+    let (_folder, store) = open(WhenBusy::Replace);
+    // Large enough to tell how fast saves are.
+    let large = payload(9, 4 << 20, false);
+    store
+        .save("m", &State::bytes(&large), &Details::new().step(9))
+        .unwrap();
+    let gate = held(&store);
+    hand_over(&store, 1);
+    std::thread::scope(|scope| {
+        let state = State::bytes(&large);
+        let details = Details::new().step(2);
+        let (store, gate) = (&store, &gate);
+        let now =
+            scope.spawn(move || store.save_now("m", &state, &details, Duration::from_nanos(1)));
+        gate.go_on.wait();
+        assert!(
+            matches!(now.join().unwrap().unwrap(), SavedNow::InFlight(saved) if saved.generation == Generation(2))
+        );
+    });
+    store.finish_background().unwrap();
+    assert_eq!(steps(&store), [9, 0]);
+}

@@ -1,0 +1,199 @@
+//! Names within names: what can be asked of steps.
+
+use std::fmt::Display;
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::name;
+use super::notice::Notice;
+use super::room::Room;
+use super::step::Step;
+use super::value;
+use crate::error::{Error, Result};
+use crate::queue::{StepChange, StepState};
+
+/// A place for names: those of its steps begin with its own, joined by `/`. Cheap to clone; threads share it.
+#[derive(Debug, Clone)]
+pub struct Scope {
+    pub(super) room: Arc<Room>,
+    path: Arc<str>,
+}
+
+impl Scope {
+    pub(super) fn outermost(room: Arc<Room>) -> Self {
+        Self {
+            room,
+            path: "".into(),
+        }
+    }
+
+    /// A scope in this one. Its name is checked with those of its steps.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let directory = tempfile::tempdir().expect("a directory");
+    /// let steps = safepoint::Steps::open(directory.path().join("state"))?;
+    /// let subtest = steps.scope("T0").scope("subtest-3");
+    /// subtest.step("run-2", || Ok::<_, safepoint::Error>(17))?;
+    /// assert_eq!(steps.recorded::<i32>("T0/subtest-3/run-2")?, Some(17));
+    /// # Ok::<(), safepoint::Error>(())
+    /// ```
+    pub fn scope(&self, name: impl AsRef<str>) -> Self {
+        Self {
+            room: Arc::clone(&self.room),
+            path: name::join(&self.path, name.as_ref()).into(),
+        }
+    }
+
+    /// Its whole name; empty for the outermost.
+    pub fn name(&self) -> &str {
+        &self.path
+    }
+
+    /// Runs `body` with a scope of that name, and tells when it begins and ends: stages within stages, whose steps may be anything.
+    ///
+    /// `body` returns what a step returns: `None` once a stop was asked for. At its end, names in it that seem to change from run to run are told.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) for a name that cannot be one, and what `body` returns.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let directory = tempfile::tempdir().expect("a directory");
+    /// # let steps = safepoint::Steps::open(directory.path().join("state"))?;
+    /// let sum = steps.stage("T0", |tier| -> safepoint::Result<_> {
+    ///     let Some(one) = tier.step("one", || Ok::<_, safepoint::Error>(1))? else { return Ok(None) };
+    ///     let Some(two) = tier.step("two", || Ok::<_, safepoint::Error>(2))? else { return Ok(None) };
+    ///     Ok(Some(one + two))
+    /// })?;
+    /// assert_eq!(sum, Some(3));
+    /// # Ok::<(), safepoint::Error>(())
+    /// ```
+    pub fn stage<R, E: From<Error> + Display>(
+        &self,
+        name: impl AsRef<str>,
+        body: impl FnOnce(&Self) -> Result<Option<R>, E>,
+    ) -> Result<Option<R>, E> {
+        let stage = self.scope(name);
+        name::check(&stage.path)?;
+        let room = &*self.room;
+        let name = || stage.path.to_string();
+        room.tell(|| Notice::Starting { name: name() });
+        let began = room.store.clock().now();
+        let ended = body(&stage);
+        match &ended {
+            Ok(Some(_)) => {
+                let took = room.store.clock().now().since(began);
+                let changed = room.index().take_changed(&stage.path);
+                room.tell_changed(changed);
+                room.tell(|| Notice::Complete { name: name(), took });
+            }
+            Ok(None) => room.tell(|| Notice::Interrupted {
+                name: name(),
+                run: room.run(),
+            }),
+            Err(error) => room.tell(|| Notice::Failed {
+                name: name(),
+                error: error.to_string(),
+                memoised_in: None,
+            }),
+        }
+        ended
+    }
+
+    /// Gives the recorded result of the step `name`, or runs `body` and records what it returns. `None` once a stop was asked for.
+    ///
+    /// An error of `body` is passed on and not recorded: the step runs when it is asked for again, in this run or a later one. A panic is
+    /// passed on, too. What is returned is what was recorded and read back, so that the first run works with the same value as all later ones.
+    ///
+    /// # Durability
+    ///
+    /// When this returns a result, it survives `kill -9` and a power cut. A step that was cut off before runs again.
+    ///
+    /// # Errors
+    ///
+    /// What `body` returns. And, made into its error type: [`ErrorKind::Invalid`](crate::ErrorKind::Invalid), before `body` runs, for a name that
+    /// cannot be one or was asked for before in this run; after it, for a result that cannot be recorded as JSON;
+    /// [`ErrorKind::Incompatible`](crate::ErrorKind::Incompatible) for a recorded result that is not a `T`; [`ErrorKind::Io`](crate::ErrorKind::Io) for
+    /// a write that failed, after which all else is refused as [`ErrorKind::Closed`](crate::ErrorKind::Closed).
+    pub fn step<T, E>(
+        &self,
+        name: impl AsRef<str>,
+        body: impl FnOnce() -> Result<T, E>,
+    ) -> Result<Option<T>, E>
+    where
+        T: Serialize + DeserializeOwned,
+        E: From<Error> + Display,
+    {
+        self.at(name).run(body)
+    }
+
+    /// A step with options: [`check`](Step::check), [`memoise_errors`](Step::memoise_errors).
+    pub fn at<T>(&self, name: impl AsRef<str>) -> Step<'_, T> {
+        Step::new(&self.room, name::join(&self.path, name.as_ref()))
+    }
+
+    /// The recorded result of a step, any number of times; `None` if it has none.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Incompatible`](crate::ErrorKind::Incompatible) when it is not a `T`, [`ErrorKind::Closed`](crate::ErrorKind::Closed) after the
+    /// close; otherwise as the file is.
+    pub fn recorded<T: DeserializeOwned>(&self, name: impl AsRef<str>) -> Result<Option<T>> {
+        let name = name::join(&self.path, name.as_ref());
+        let recorded = self.room.index().recorded(&name);
+        match recorded {
+            Some(recorded) if recorded.state == StepState::Complete => {
+                read(&self.room, &name).map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Forgets what is recorded of a step: when it is asked for again, it runs. Says whether anything was recorded.
+    ///
+    /// # Durability
+    ///
+    /// When this returns, the step is forgotten for good.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) while the step is in progress; otherwise as a write went.
+    pub fn forget(&self, name: impl AsRef<str>) -> Result<bool> {
+        let name = name::join(&self.path, name.as_ref());
+        let was_recorded = {
+            let index = self.room.index();
+            index.check_forget(&name)?;
+            index.recorded(&name).is_some()
+        };
+        if was_recorded {
+            let change = StepChange::Forgotten {
+                name: name.as_str().into(),
+            };
+            self.room.store.write(change, None)?;
+        }
+        self.room.index().forget(&name);
+        Ok(was_recorded)
+    }
+
+    /// The whole key of an effect in this scope.
+    pub(super) fn key(&self, key: &str) -> String {
+        name::join(&self.path, key)
+    }
+}
+
+/// The recorded result of the step `name`.
+pub(super) fn read<T: DeserializeOwned>(room: &Room, name: &str) -> Result<T> {
+    let row = room.store.step(name)?;
+    let json = row.and_then(|row| row.result).unwrap_or_default();
+    value::read(
+        &format!("step `{name}`"),
+        &json,
+        &format!("if the program changed, `forget(\"{name}\")` lets the step run again"),
+    )
+}

@@ -1,0 +1,881 @@
+//! The rules of the room, one by one, in this process. Real kills and power cuts are in the tests of the package.
+
+use std::cell::Cell;
+use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Barrier, Mutex};
+
+use super::*;
+use crate::queue::{EffectState, JOB_DB, StepState, View};
+use crate::shutdown::{Shutdown, Source, StopRequest};
+use crate::{Error, ErrorKind, Result};
+
+/// A directory of steps, and what its openings tell.
+struct Place {
+    directory: tempfile::TempDir,
+    told: Arc<Mutex<Vec<String>>>,
+}
+
+impl Place {
+    fn new() -> Self {
+        Self {
+            directory: tempfile::tempdir().expect("a directory"),
+            told: Arc::default(),
+        }
+    }
+
+    fn path(&self) -> std::path::PathBuf {
+        self.directory.path().join("experiment")
+    }
+
+    fn builder(&self) -> Builder {
+        let told = Arc::clone(&self.told);
+        Steps::builder(self.path()).on_notice(move |notice| {
+            told.lock().expect("no panic").push(notice.to_string());
+        })
+    }
+
+    fn open(&self) -> Steps {
+        self.builder().open().expect("opened")
+    }
+
+    /// What was told since it was last asked, without times.
+    fn told(&self) -> Vec<String> {
+        let told = std::mem::take(&mut *self.told.lock().expect("no panic"));
+        let timeless = |line: String| match line.split_once(" - Complete (") {
+            Some((head, _)) => format!("{head} - Complete"),
+            None => line,
+        };
+        told.into_iter().map(timeless).collect()
+    }
+
+    fn view(&self) -> View {
+        View::open(&self.path().join(JOB_DB)).expect("viewed")
+    }
+
+    fn effect(&self, key: &str) -> crate::queue::EffectRow {
+        let mut found = None;
+        self.view()
+            .for_each_effect(|row| {
+                if row.key == key {
+                    found = Some(row);
+                }
+                Ok(true)
+            })
+            .expect("read");
+        found.expect("the effect is recorded")
+    }
+
+    fn states(&self) -> Vec<(String, StepState)> {
+        let mut states = Vec::new();
+        self.view()
+            .for_each_step(|row| {
+                states.push((row.name, row.state));
+                Ok(true)
+            })
+            .expect("read");
+        states.sort_by(|one, other| one.0.cmp(&other.0));
+        states
+    }
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "bodies return results")]
+fn ok<T>(value: T) -> Result<T> {
+    Ok(value)
+}
+
+fn failure() -> Result<u32> {
+    Err(Error::new(ErrorKind::Io, "the oven is cold"))
+}
+
+fn never<T>() -> Result<T> {
+    unreachable!("its result is recorded, or it was refused")
+}
+
+#[test]
+fn a_recorded_step_is_given_and_not_run_again() {
+    let place = Place::new();
+    let steps = place.open();
+    assert_eq!(
+        steps.step("prepare", || ok(vec![1, 2])).expect("run"),
+        Some(vec![1, 2])
+    );
+    assert_eq!(
+        steps
+            .scope("T0")
+            .step("run-1", || ok("a".to_owned()))
+            .expect("run")
+            .as_deref(),
+        Some("a")
+    );
+    let report = steps.close().expect("closed");
+    assert_eq!((report.run, report.complete, report.skipped), (1, 2, 0));
+    assert_eq!(
+        place.told(),
+        [
+            "Stage: prepare - Starting",
+            "Stage: prepare - Complete",
+            "Stage: T0/run-1 - Starting",
+            "Stage: T0/run-1 - Complete"
+        ]
+    );
+    let steps = place.open();
+    assert_eq!(
+        steps.step("prepare", never::<Vec<i32>>).expect("recorded"),
+        Some(vec![1, 2])
+    );
+    assert_eq!(
+        steps
+            .step("T0/run-1", never::<String>)
+            .expect("recorded")
+            .as_deref(),
+        Some("a")
+    );
+    assert_eq!(steps.step("more", || ok(())).expect("run"), Some(()));
+    let report = steps.close().expect("closed");
+    assert_eq!((report.run, report.complete, report.skipped), (2, 1, 2));
+    assert_eq!(
+        place.told()[..3],
+        [
+            "Run 2: 2 steps are complete already",
+            "Stage: prepare - Skipped (complete since run 1)",
+            "Stage: T0/run-1 - Skipped (complete since run 1)"
+        ]
+    );
+    let runs = place.view().runs().expect("read");
+    let outcomes: Vec<_> = runs.iter().map(|run| run.outcome.as_deref()).collect();
+    assert_eq!(outcomes, [Some("completed"); 2]);
+    let done: Vec<_> = runs
+        .iter()
+        .map(|run| (run.done_before, run.done_after))
+        .collect();
+    assert_eq!(done, [(0, Some(2)), (2, Some(3))]);
+}
+
+#[test]
+fn a_name_that_is_asked_for_twice_is_refused_before_its_body_runs() {
+    let place = Place::new();
+    let steps = place.open();
+    for pass in 0..2 {
+        let ran = Cell::new(false);
+        let asked = steps.step("pass", || {
+            ran.set(true);
+            ok(pass)
+        });
+        assert_eq!(ran.get(), pass == 0);
+        if pass == 1 {
+            let error = asked.expect_err("refused");
+            assert_eq!(error.kind(), ErrorKind::Invalid);
+            assert!(error.to_string().contains("`pass`"), "{error}");
+            assert!(
+                error
+                    .hint()
+                    .is_some_and(|hint| hint.contains("a name of its own"))
+            );
+        }
+    }
+    // Also while it is in progress, and where it was skipped.
+    let inner = steps.step("outer", || steps.step("outer", never::<u32>));
+    assert!(inner.is_err_and(|error| error.to_string().contains("in progress")));
+    steps.close().expect("closed");
+    let steps = place.open();
+    assert_eq!(steps.step("pass", never::<u32>).expect("recorded"), Some(0));
+    assert!(steps.step("pass", never::<u32>).is_err());
+    for _ in 0..3 {
+        assert_eq!(steps.recorded::<u32>("pass").expect("read"), Some(0));
+    }
+    assert_eq!(steps.recorded::<u32>("unheard of").expect("read"), None);
+}
+
+#[test]
+fn an_error_is_passed_on_and_the_step_may_be_asked_for_again() {
+    let place = Place::new();
+    let steps = place.open();
+    for _ in 0..2 {
+        let error = steps.step("bake", failure).expect_err("failed");
+        assert_eq!(error.kind(), ErrorKind::Io);
+    }
+    drop(steps);
+    assert_eq!(place.states(), [("bake".to_owned(), StepState::Failed)]);
+    let steps = place.open();
+    assert_eq!(steps.step("bake", || ok(1)).expect("run"), Some(1));
+    let report = steps.close().expect("closed");
+    assert_eq!((report.complete, report.ran_again), (1, 1));
+    assert_eq!(
+        place.view().runs().expect("read")[0].outcome.as_deref(),
+        Some("interrupted")
+    );
+}
+
+#[test]
+fn a_memoised_error_comes_back_without_the_body() {
+    let place = Place::new();
+    let steps = place.open();
+    let first = steps
+        .at("bake")
+        .memoise_errors()
+        .run(failure)
+        .expect_err("failed");
+    assert_eq!(first.kind(), ErrorKind::Io);
+    assert!(
+        steps
+            .at("bake")
+            .memoise_errors()
+            .run(never::<u32>)
+            .is_err_and(
+                |error| error.to_string().contains("twice") || error.to_string().contains("before")
+            )
+    );
+    steps.close().expect("closed");
+    place.told();
+    let steps = place.open();
+    let error = steps
+        .at("bake")
+        .memoise_errors()
+        .run(never::<u32>)
+        .expect_err("memoised");
+    assert_eq!(error.kind(), ErrorKind::Invalid);
+    assert_eq!(
+        error.to_string(),
+        "step `bake` failed in run 1: the oven is cold"
+    );
+    assert!(
+        place
+            .told()
+            .contains(&"Stage: bake - Failed in run 1: the oven is cold".to_owned())
+    );
+    // Who does not ask for memoised errors gets none.
+    assert!(steps.forget("bake").expect("forgotten"));
+    assert_eq!(steps.step("bake", || ok(2)).expect("run"), Some(2));
+}
+
+#[test]
+fn an_error_that_was_not_memoised_does_not_become_so_later() {
+    let place = Place::new();
+    let steps = place.open();
+    assert!(steps.step("bake", failure).is_err());
+    steps.close().expect("closed");
+    let steps = place.open();
+    assert_eq!(
+        steps
+            .at("bake")
+            .memoise_errors()
+            .run(|| ok(3))
+            .expect("run"),
+        Some(3)
+    );
+}
+
+#[test]
+fn a_panic_goes_on_and_records_nothing() {
+    let place = Place::new();
+    let shutdown = Shutdown::builder().build().expect("built");
+    let steps = place
+        .builder()
+        .token(&shutdown.token())
+        .open()
+        .expect("opened");
+    let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let _ = steps.step("fall", || -> Result<u32> { panic!("down") });
+    }));
+    assert!(caught.is_err());
+    assert_eq!(shutdown.token().status().units.rolled_back, 1);
+    assert_eq!(steps.step("fall", || ok(1)).expect("run"), Some(1));
+    steps.close().expect("closed");
+    assert_eq!(place.states(), [("fall".to_owned(), StepState::Complete)]);
+}
+
+#[test]
+fn a_stop_lets_the_step_in_progress_end_and_no_other_begin() {
+    let place = Place::new();
+    let shutdown = Shutdown::builder().build().expect("built");
+    let token = shutdown.token();
+    let steps = place.builder().token(&token).open().expect("opened");
+    let ended = steps.step("first", || {
+        token.request(StopRequest::graceful(Source::User, "enough"));
+        ok(1)
+    });
+    assert_eq!(ended.expect("run"), Some(1));
+    assert_eq!(steps.step("second", never::<u32>).expect("no error"), None);
+    assert_eq!(steps.step("first", never::<u32>).expect("no error"), None);
+    assert_eq!(
+        steps
+            .effect("third", InDoubt::Hold, |_| never::<u32>())
+            .expect("no error"),
+        Effect::Stopped
+    );
+    assert_eq!(token.status().units.committed, 1);
+    let report = steps.close().expect("closed");
+    assert!(report.was_stopped);
+    let run = place.view().runs().expect("read").remove(0);
+    assert_eq!(
+        (run.outcome.as_deref(), run.reason.as_deref()),
+        (Some("interrupted"), Some("enough"))
+    );
+}
+
+#[test]
+fn what_a_stop_made_fail_was_cut_off_and_is_named_by_the_next_run() {
+    let place = Place::new();
+    let shutdown = Shutdown::builder().build().expect("built");
+    let token = shutdown.token();
+    let steps = place.builder().token(&token).open().expect("opened");
+    let cut_off = steps.at("slow").memoise_errors().run(|| {
+        token.request(StopRequest::immediate(Source::User, "now"));
+        failure()
+    });
+    assert!(cut_off.is_err());
+    drop(steps);
+    assert_eq!(
+        place.told().last().map(String::as_str),
+        Some("Stage: slow - Interrupted in run 1")
+    );
+    assert_eq!(place.states(), [("slow".to_owned(), StepState::Running)]);
+    let steps = place.open();
+    assert_eq!(
+        place.told(),
+        [
+            "Run 2: 0 steps are complete already",
+            "Stage: slow - Interrupted in run 1"
+        ]
+    );
+    assert_eq!(steps.step("slow", || ok(1)).expect("run"), Some(1));
+}
+
+#[test]
+fn a_result_that_does_not_pass_its_check_is_made_again() {
+    let place = Place::new();
+    let steps = place.open();
+    steps
+        .at("fetch")
+        .check(|_| unreachable!("only a recorded result is checked"))
+        .run(|| ok(1))
+        .expect("run");
+    steps.close().expect("closed");
+    let steps = place.open();
+    assert_eq!(
+        steps
+            .at("fetch")
+            .check(|value| *value == 1)
+            .run(never::<u32>)
+            .expect("recorded"),
+        Some(1)
+    );
+    steps.close().expect("closed");
+    place.told();
+    let steps = place.open();
+    assert_eq!(
+        steps
+            .at("fetch")
+            .check(|value| *value == 2)
+            .run(|| ok(2))
+            .expect("run"),
+        Some(2)
+    );
+    assert!(place.told().contains(
+        &"Stage: fetch - Runs again (its result of run 1 did not pass the check)".to_owned()
+    ));
+    assert_eq!(steps.close().expect("closed").ran_again, 1);
+    assert_eq!(
+        place.open().recorded::<u32>("fetch").expect("read"),
+        Some(2)
+    );
+}
+
+#[test]
+fn a_result_of_another_type_is_refused_and_can_be_forgotten() {
+    let place = Place::new();
+    let steps = place.open();
+    steps.step("size", || ok("large".to_owned())).expect("run");
+    steps.close().expect("closed");
+    let steps = place.open();
+    for error in [
+        steps.step("size", never::<u32>).expect_err("refused"),
+        steps.recorded::<u32>("size").expect_err("refused"),
+    ] {
+        assert_eq!(error.kind(), ErrorKind::Incompatible);
+        assert!(error.to_string().contains("`size`"), "{error}");
+        assert!(
+            error
+                .hint()
+                .is_some_and(|hint| hint.contains("forget(\"size\")"))
+        );
+    }
+    assert!(steps.forget("size").expect("forgotten"));
+    assert!(!steps.forget("size").expect("nothing there"));
+    assert_eq!(steps.step("size", || ok(7)).expect("run"), Some(7));
+    steps.close().expect("closed");
+    assert_eq!(place.open().recorded::<u32>("size").expect("read"), Some(7));
+}
+
+#[test]
+fn what_cannot_be_read_back_is_refused_by_the_run_that_made_it() {
+    let place = Place::new();
+    let steps = place.open();
+    let nan = steps.step("mean", || ok(f64::NAN)).expect_err("refused");
+    assert_eq!(nan.kind(), ErrorKind::Invalid);
+    assert!(nan.to_string().contains("`mean`"), "{nan}");
+    let long = steps
+        .step("log", || ok("x".repeat(MAX_RESULT)))
+        .expect_err("refused");
+    assert!(long.to_string().contains(&MAX_RESULT.to_string()), "{long}");
+    steps.close().expect("closed");
+    let failed = |name: &str| (name.to_owned(), StepState::Failed);
+    assert_eq!(place.states(), [failed("log"), failed("mean")]);
+}
+
+#[test]
+fn the_first_run_gets_what_all_later_ones_get() {
+    #[derive(Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+    struct Fit {
+        slope: f32,
+        #[serde(skip)]
+        scratch: Vec<u8>,
+    }
+    let place = Place::new();
+    let steps = place.open();
+    let first = steps
+        .step("fit", || {
+            ok(Fit {
+                slope: 0.1,
+                scratch: vec![1],
+            })
+        })
+        .expect("run");
+    steps.close().expect("closed");
+    assert_eq!(
+        place.open().step("fit", never::<Fit>).expect("recorded"),
+        first
+    );
+}
+
+#[test]
+fn names_that_change_from_run_to_run_are_told_and_an_early_end_is_no_alarm() {
+    let place = Place::new();
+    let pass = |names: &[&str]| {
+        let steps = place.open();
+        let scope = steps.scope("loop");
+        for name in names {
+            let _ = scope.step(name, || ok(0)).expect("run or recorded");
+        }
+        steps
+    };
+    let is_told = |told: Vec<String>| told.iter().any(|line| line.contains("never found again"));
+    pass(&["fetch-09:00", "sum"]).close().expect("closed");
+    assert!(!is_told(place.told()));
+    // An early end asks for fewer, and a longer input for more: neither is a change of names.
+    pass(&["fetch-09:00"]).close().expect("closed");
+    pass(&["fetch-09:00", "sum", "more"])
+        .close()
+        .expect("closed");
+    drop(pass(&["fetch-09:00", "yet more"]));
+    assert!(!is_told(place.told()));
+    let report = pass(&["fetch-10:30", "sum"]).close().expect("closed");
+    assert_eq!(
+        report.not_asked_for,
+        ["loop/fetch-09:00", "loop/more", "loop/yet more"]
+    );
+    let told = place.told();
+    let line = told
+        .iter()
+        .find(|line| line.contains("never found again"))
+        .expect("told");
+    assert!(
+        line.contains("`loop/fetch-10:30`") && line.contains("`loop/fetch-09:00`"),
+        "{line}"
+    );
+}
+
+#[test]
+fn changed_names_are_told_early_where_nothing_recorded_is_asked_for() {
+    let place = Place::new();
+    let steps = place.open();
+    steps.step("fetch-x", || ok(0)).expect("run");
+    steps.close().expect("closed");
+    place.told();
+    let steps = place.open();
+    for number in 0..16 {
+        assert!(
+            !place
+                .told()
+                .iter()
+                .any(|line| line.contains("never found again"))
+        );
+        steps
+            .step(format!("fetch-{number}"), || ok(0))
+            .expect("run");
+    }
+    assert!(
+        place
+            .told()
+            .iter()
+            .any(|line| line.contains("never found again"))
+    );
+    steps.close().expect("closed");
+    assert!(place.told().is_empty());
+}
+
+#[test]
+fn a_stage_tells_its_begin_and_end_and_changed_names_in_it() {
+    let place = Place::new();
+    let run = |name: &'static str| {
+        let steps = place.open();
+        let sum = steps.stage("T0", |tier| -> Result<_> {
+            tier.stage("sub", |sub| sub.step(name, || ok(2)))
+        });
+        assert_eq!(sum.expect("run"), Some(2));
+        place.told()
+    };
+    assert_eq!(
+        run("run-1"),
+        [
+            "Stage: T0 - Starting",
+            "Stage: T0/sub - Starting",
+            "Stage: T0/sub/run-1 - Starting",
+            "Stage: T0/sub/run-1 - Complete",
+            "Stage: T0/sub - Complete",
+            "Stage: T0 - Complete"
+        ]
+    );
+    let told = run("run-2");
+    let at = |text: &str| told.iter().position(|line| line.contains(text));
+    assert!(
+        at("In `T0/sub` 1 steps are new")
+            .is_some_and(|place| Some(place) < at("Stage: T0/sub - Complete"))
+    );
+    let steps = place.open();
+    let failed = steps.stage("T1", |_| failure().map(Some));
+    assert!(failed.is_err());
+    assert!(
+        place
+            .told()
+            .contains(&"Stage: T1 - Failed: the oven is cold".to_owned())
+    );
+    assert!(steps.stage("a//b", |_| never::<Option<u32>>()).is_err());
+}
+
+#[test]
+fn a_second_owner_is_refused_by_name_and_the_directory_is_free_after_the_end() {
+    let place = Place::new();
+    let steps = place.open();
+    let scope = steps.scope("late");
+    let error = Steps::open(place.path()).expect_err("refused");
+    assert_eq!(error.kind(), ErrorKind::Busy);
+    assert!(
+        error.to_string().contains(&std::process::id().to_string()),
+        "{error}"
+    );
+    steps.close().expect("closed");
+    let again = place.open();
+    // What is left of the closed one does nothing, and begins nothing.
+    assert_eq!(
+        scope.step("x", never::<u32>).expect_err("closed").kind(),
+        ErrorKind::Closed
+    );
+    again.close().expect("closed");
+}
+
+#[test]
+fn the_directory_is_private_and_one_of_items_is_refused() {
+    use std::os::unix::fs::MetadataExt;
+    let place = Place::new();
+    place.open().close().expect("closed");
+    assert_eq!(
+        std::fs::metadata(place.path()).expect("there").mode() & 0o777,
+        0o700
+    );
+    let items = place.directory.path().join("items");
+    std::fs::create_dir(&items).expect("made");
+    std::fs::copy(
+        concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/job-db-1.db"),
+        items.join(JOB_DB),
+    )
+    .expect("copied");
+    assert_eq!(
+        Steps::open(&items).expect_err("refused").kind(),
+        ErrorKind::Incompatible
+    );
+    std::fs::remove_file(place.path().join(JOB_DB)).expect("removed");
+    let log = place.path().join(format!("{JOB_DB}-wal"));
+    std::fs::copy(items.join(JOB_DB), log).expect("copied");
+    assert_eq!(
+        Steps::open(place.path()).expect_err("refused").kind(),
+        ErrorKind::Corrupt
+    );
+}
+
+#[test]
+fn threads_share_steps_and_each_body_runs_once() {
+    let place = Place::new();
+    for run in 1..=2 {
+        let steps = place.open();
+        let ran = AtomicU32::new(0);
+        let together = Barrier::new(8);
+        std::thread::scope(|threads| {
+            for thread in 0..8 {
+                let (scope, ran, together) = (steps.scope(format!("T{thread}")), &ran, &together);
+                threads.spawn(move || {
+                    together.wait();
+                    for number in 0..50 {
+                        let value = scope.step(format!("run-{number}"), || {
+                            ran.fetch_add(1, Ordering::Relaxed);
+                            ok((thread, number))
+                        });
+                        assert_eq!(value.expect("run"), Some((thread, number)));
+                    }
+                });
+            }
+        });
+        assert_eq!(ran.into_inner(), if run == 1 { 400 } else { 0 });
+        steps.close().expect("closed");
+    }
+    assert_eq!(place.view().step_counts().expect("read").complete, 400);
+    assert_eq!(place.view().validate().expect("asked"), []);
+}
+
+#[test]
+fn one_name_asked_for_by_many_threads_runs_once() {
+    let place = Place::new();
+    let steps = place.open();
+    let (ran, refused) = (AtomicU32::new(0), AtomicU32::new(0));
+    let together = Barrier::new(8);
+    std::thread::scope(|threads| {
+        for _ in 0..8 {
+            threads.spawn(|| {
+                together.wait();
+                let asked = steps.step("one", || {
+                    ran.fetch_add(1, Ordering::Relaxed);
+                    ok(())
+                });
+                if asked.is_err() {
+                    refused.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+    });
+    assert_eq!((ran.into_inner(), refused.into_inner()), (1, 7));
+}
+
+#[test]
+fn an_effect_is_brought_about_once_and_its_intent_is_durable_before() {
+    let place = Place::new();
+    let steps = place.open();
+    let keys = Cell::new(String::new());
+    let paid = steps.effect("pay", InDoubt::Hold, |intent| {
+        keys.set(intent.idempotency_key().to_owned());
+        // Whoever looks at the file now finds the intent.
+        assert_eq!(place.effect("pay").state, EffectState::Intended);
+        ok(4711)
+    });
+    assert_eq!(paid.expect("brought about"), Effect::Complete(4711));
+    assert!(
+        steps
+            .effect("pay", InDoubt::Hold, |_| never::<u32>())
+            .is_err()
+    );
+    steps.close().expect("closed");
+    let row = place.effect("pay");
+    assert_eq!(
+        (row.state, row.idempotency_key),
+        (EffectState::Complete, keys.into_inner())
+    );
+    let steps = place.open();
+    let paid = steps.effect("pay", InDoubt::RunAgain, |_| never::<u32>());
+    assert_eq!(paid.expect("recorded").complete(), Some(4711));
+}
+
+/// Leaves the effect `pay` in doubt, and gives its idempotency key.
+fn doubtful(place: &Place) -> String {
+    let steps = place.open();
+    let key = Cell::new(String::new());
+    let failed = steps.effect("pay", InDoubt::Hold, |intent| {
+        key.set(intent.idempotency_key().to_owned());
+        failure()
+    });
+    assert!(failed.is_err());
+    steps.close().expect("closed");
+    place.told();
+    key.into_inner()
+}
+
+#[test]
+fn an_effect_in_doubt_runs_again_with_the_same_idempotency_key_if_its_author_says_so() {
+    let place = Place::new();
+    let key = doubtful(&place);
+    assert_eq!(
+        place.effect("pay").error.as_deref(),
+        Some("the oven is cold")
+    );
+    let steps = place.open();
+    let paid = steps.effect("pay", InDoubt::RunAgain, |intent| {
+        ok(intent.idempotency_key().to_owned())
+    });
+    assert_eq!(paid.expect("brought about"), Effect::Complete(key));
+    assert!(
+        place
+            .told()
+            .contains(&"Effect: pay - In doubt since run 1".to_owned())
+    );
+}
+
+#[test]
+fn an_effect_in_doubt_asks_and_believes_the_answer() {
+    let place = Place::new();
+    let key = doubtful(&place);
+    let steps = place.open();
+    let unknown = steps.effect(
+        "pay",
+        InDoubt::ask(|_| failure().map(Answer::Completed)),
+        |_| never(),
+    );
+    assert!(unknown.is_err());
+    assert_eq!(place.effect("pay").state, EffectState::Intended);
+    let check = |asked: &str| {
+        assert_eq!(asked, key);
+        ok(Answer::Completed(9))
+    };
+    let paid = steps.effect("pay", InDoubt::ask(check), |_| never());
+    assert_eq!(paid.expect("found out"), Effect::Complete(9));
+    steps.close().expect("closed");
+    assert_eq!(place.effect("pay").result.as_deref(), Some("9"));
+
+    let place = Place::new();
+    doubtful(&place);
+    let steps = place.open();
+    let paid = steps.effect("pay", InDoubt::ask(|_| ok(Answer::NotDone)), |_| ok(1));
+    assert_eq!(paid.expect("brought about"), Effect::Complete(1));
+}
+
+#[test]
+fn a_held_effect_waits_for_a_person_whatever_is_asked_later() {
+    let place = Place::new();
+    let key = doubtful(&place);
+    let steps = place.open();
+    assert_eq!(
+        steps
+            .effect("pay", InDoubt::Hold, |_| never::<u32>())
+            .expect("held"),
+        Effect::Held
+    );
+    let report = steps.close().expect("closed");
+    assert_eq!(report.held, 1);
+    let last = place.view().runs().expect("read").pop().expect("a run");
+    assert_eq!(last.outcome.as_deref(), Some("interrupted"));
+    let steps = place.open();
+    assert_eq!(
+        steps
+            .effect("pay", InDoubt::RunAgain, |_| never::<u32>())
+            .expect("held"),
+        Effect::Held
+    );
+    assert!(steps.resolve("pay", Resolution::Again).is_err());
+    assert_eq!(
+        resolve(&place.path(), "pay", Resolution::Again)
+            .expect_err("open")
+            .kind(),
+        ErrorKind::Busy
+    );
+    steps.close().expect("closed");
+    for (effect, resolution, kind) in [
+        ("pay", Resolution::Done("paid".into()), ErrorKind::Invalid),
+        ("pray", Resolution::Again, ErrorKind::NotFound),
+    ] {
+        assert_eq!(
+            resolve(&place.path(), effect, resolution)
+                .expect_err("refused")
+                .kind(),
+            kind
+        );
+    }
+    resolve(&place.path(), "pay", Resolution::Again).expect("resolved");
+    let steps = place.open();
+    let paid = steps.effect("pay", InDoubt::Hold, |intent| {
+        ok(intent.idempotency_key().to_owned())
+    });
+    assert_eq!(paid.expect("brought about"), Effect::Complete(key));
+    steps.close().expect("closed");
+    assert!(
+        resolve(&place.path(), "pay", Resolution::Again)
+            .is_err_and(|error| error.to_string().contains("complete"))
+    );
+    assert_eq!(
+        resolve(Path::new("/nowhere/at/all"), "pay", Resolution::Again)
+            .expect_err("none")
+            .kind(),
+        ErrorKind::NotFound
+    );
+}
+
+#[test]
+fn a_person_says_that_an_effect_was_done() {
+    let place = Place::new();
+    doubtful(&place);
+    resolve(&place.path(), "pay", Resolution::Done("17".into())).expect("resolved");
+    let steps = place.open();
+    assert_eq!(
+        steps
+            .effect("pay", InDoubt::Hold, |_| never::<u32>())
+            .expect("recorded"),
+        Effect::Complete(17)
+    );
+}
+
+#[test]
+fn an_effect_that_certainly_did_not_happen_is_not_in_doubt() {
+    let place = Place::new();
+    let steps = place.open();
+    let first = Cell::new(String::new());
+    let refused = steps.effect("pay", InDoubt::Hold, |intent| {
+        first.set(intent.idempotency_key().to_owned());
+        failure().map_err(|error| intent.not_done(error))
+    });
+    assert!(refused.is_err());
+    assert_eq!(place.effect("pay").state, EffectState::Released);
+    let paid = steps.effect("pay", InDoubt::Hold, |intent| {
+        ok(intent.idempotency_key().to_owned())
+    });
+    assert_eq!(
+        paid.expect("brought about"),
+        Effect::Complete(first.into_inner())
+    );
+}
+
+#[test]
+fn an_effect_that_panicked_or_cannot_be_recorded_is_in_doubt() {
+    let place = Place::new();
+    let steps = place.open();
+    let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let _ = steps.effect("pay", InDoubt::Hold, |_| -> Result<u32> { panic!("down") });
+    }));
+    assert!(caught.is_err());
+    assert!(
+        steps
+            .effect("order", InDoubt::Hold, |_| ok(f64::NAN))
+            .is_err()
+    );
+    steps.close().expect("closed");
+    assert_eq!(place.effect("pay").state, EffectState::Intended);
+    let order = place.effect("order");
+    assert_eq!(order.state, EffectState::Intended);
+    assert!(
+        order
+            .error
+            .is_some_and(|error| error.starts_with("it has happened, but"))
+    );
+}
+
+#[test]
+fn a_long_step_has_a_row_that_says_that_it_has_begun() {
+    let place = Place::new();
+    let steps = place.open();
+    steps
+        .step("long", || {
+            while place.states() != [("long".to_owned(), StepState::Running)] {
+                std::thread::yield_now();
+            }
+            ok(())
+        })
+        .expect("run");
+    steps.close().expect("closed");
+    assert_eq!(place.states(), [("long".to_owned(), StepState::Complete)]);
+}
