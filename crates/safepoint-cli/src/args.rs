@@ -242,14 +242,23 @@ pub(crate) struct PruneArgs {
     #[command(flatten)]
     pub(crate) which: CheckpointArgs,
     /// How many of the newest stay, at least 2
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(2..))]
-    pub(crate) keep: u64,
+    #[arg(long, value_name = "N", value_parser = parse_keep)]
+    pub(crate) keep: usize,
     /// Each generation whose number is a multiple of this stays as well
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) keep_every: Option<u64>,
     /// Only say what would be removed
     #[arg(long)]
     pub(crate) dry_run: bool,
+}
+
+/// How many generations stay: two at least, whatever is asked for.
+fn parse_keep(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(count) if count >= 2 => Ok(count),
+        Ok(_) => Err("the newest 2 always stay: one to go on from, and one to fall back to".into()),
+        Err(_) => Err("a number is needed, 2 or more".into()),
+    }
 }
 
 #[derive(Debug, Subcommand)]

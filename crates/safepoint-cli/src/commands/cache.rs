@@ -160,7 +160,7 @@ fn validate(context: &Context, cache: &Cache) -> Result<Exit> {
 }
 
 /// What to do about a damaged entry.
-pub(crate) const WAY_OUT: &str = "nothing is lost: a damaged entry is computed anew when it is asked for, and look after the disk";
+pub(crate) const WAY_OUT: &str = "nothing is lost: a damaged entry is computed anew when it is asked for; but look after the disk";
 
 /// What is wrong, a line each.
 pub(crate) fn problems(checked: &[Validated]) -> impl Iterator<Item = String> {

@@ -166,7 +166,19 @@ pub(super) fn show_metrics(details: &Details) -> String {
     let shown: Vec<String> = details
         .metrics
         .iter()
-        .map(|(name, value)| format!("{name}={value}"))
+        .map(|(name, value)| format!("{name}={}", show_figure(*value)))
         .collect();
     shown.join(" ")
+}
+
+/// A figure in a few digits; `--json` has all of them.
+fn show_figure(value: f64) -> String {
+    let exact = value.to_string();
+    if exact.len() <= 8 {
+        exact
+    } else if (1e-3..1e6).contains(&value.abs()) {
+        format!("{value:.4}")
+    } else {
+        format!("{value:.3e}")
+    }
 }

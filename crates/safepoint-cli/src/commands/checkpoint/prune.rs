@@ -16,8 +16,7 @@ use crate::time::show_number_of;
 pub(super) fn command(context: &Context, args: &PruneArgs) -> Result<Exit> {
     let reader = place::open(context, &args.which.place)?;
     let names = place::names(&reader, args.which.name.as_deref())?;
-    let keep = usize::try_from(args.keep).unwrap_or(usize::MAX);
-    let retention = Retention::newest(keep).keep_every(args.keep_every.unwrap_or(0));
+    let retention = Retention::newest(args.keep).keep_every(args.keep_every.unwrap_or(0));
     // The owner of the directory must not be pruned under: nothing is looked at before it is ours.
     let store = if args.dry_run || names.is_empty() {
         None

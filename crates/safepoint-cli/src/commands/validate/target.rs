@@ -87,7 +87,10 @@ impl Target {
     pub(super) fn text(&self) -> String {
         match &self.name {
             Some(name) => format!("job `{name}`"),
-            None => format!("`{}`", self.path().display()),
+            None => {
+                let path = self.directory.as_deref().unwrap_or(self.path());
+                format!("`{}`", path.display())
+            }
         }
     }
 
