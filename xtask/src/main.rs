@@ -13,8 +13,9 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   tidy                  check layers, words, file names, links and texts that the compiler does not see
   reference [--check]   write the pages of the reference, or say which of them are not as they must be
   public-api [--check]  write the list of what the library exports, or say what has changed
-  torture [--short] [--kills N] [--seed S] [--binary PATH]
-                        kill and resume the command over and over, cut its power, and count what was lost
+  torture [--short] [--kills N] [--save-kills N] [--seed S] [--binary PATH]
+                        kill and resume the command and a program that saves over and over, cut their power, and count
+                        what was lost; 0 kills leave a part out
   models [NAME]         try the models of the shutdown room under every interleaving
   planted [NAME]        plant bugs in a copy of the sources, and see that the tests catch each of them";
 

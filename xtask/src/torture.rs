@@ -1,4 +1,4 @@
-//! Long storms and power cuts against the built command, with everything counted.
+//! Long storms and power cuts against the built command and against a program that saves checkpoints, with everything counted.
 //!
 //! The short ones run with every test; these are for the evidence, and for the night.
 #![expect(
@@ -15,13 +15,18 @@ use std::time::Duration;
 
 use safepoint::queue::View;
 use safepoint_testkit::faults::Faults;
+use safepoint_testkit::saves::{
+    Cuts, PROGRAM, Plan as Saves, Recorded, SaveReport, SaveStorm, Saver, policies, shapes,
+};
 use safepoint_testkit::storm::{Blow, CutReport, PowerCuts, Report, Scenario, Storm, Victims};
 
 /// What is to be done.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// Kills that have to fire, over all storms.
+    /// Kills of the command that have to fire, over all storms.
     pub kills: u64,
+    /// Kills of a program that saves checkpoints.
+    pub save_kills: u64,
     /// Points at which the power is cut in a recording.
     pub points: usize,
     /// Recordings.
@@ -37,6 +42,7 @@ impl Plan {
     pub fn long() -> Self {
         Self {
             kills: 10_000,
+            save_kills: 10_000,
             points: 500,
             recordings: 4,
             seed: 1,
@@ -48,13 +54,14 @@ impl Plan {
     pub fn short() -> Self {
         Self {
             kills: 250,
+            save_kills: 200,
             points: 100,
             recordings: 1,
             ..Self::long()
         }
     }
 
-    /// From the arguments `[--short] [--kills N] [--seed S] [--binary PATH]`.
+    /// From the arguments `[--short] [--kills N] [--save-kills N] [--seed S] [--binary PATH]`.
     ///
     /// # Errors
     ///
@@ -78,6 +85,7 @@ impl Plan {
             };
             match *name {
                 "--kills" => plan.kills = number()?,
+                "--save-kills" => plan.save_kills = number()?,
                 "--seed" => plan.seed = number()?,
                 "--binary" => plan.binary = Some(value.into()),
                 _ => return Err(format!("unknown argument {name}")),
@@ -96,19 +104,19 @@ pub struct Verdict {
     pub problems: Vec<String>,
 }
 
-/// Builds the command as fast as a release, but in less time.
-fn build(root: &Path) -> io::Result<PathBuf> {
+/// Builds a program as fast as a release, but in less time.
+fn build(root: &Path, package: &str, program: &str) -> io::Result<PathBuf> {
     let status = Command::new("cargo")
         .args(["build", "--quiet", "--profile", "torture", "--package"])
-        .args(["safepoint-cli", "--bin", "safepoint"])
+        .args([package, "--bin", program])
         .current_dir(root)
         .status()?;
     if !status.success() {
-        return Err(io::Error::other("the command cannot be built"));
+        return Err(io::Error::other(format!("`{program}` cannot be built")));
     }
     let target =
         std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
-    Ok(target.join("torture").join("safepoint"))
+    Ok(target.join("torture").join(program))
 }
 
 /// The storms, each with its share of the kills in percent.
@@ -156,17 +164,34 @@ fn storms(binary: &Path) -> io::Result<Vec<(&'static str, u64, Storm)>> {
 ///
 /// The harness itself could not do something. What the command did wrong is in the verdict.
 pub fn torture(root: &Path, plan: &Plan, say: &mut dyn FnMut(&str)) -> io::Result<Verdict> {
-    let binary = match &plan.binary {
-        Some(binary) => binary.canonicalize()?,
-        None => build(root)?,
-    };
     let mut verdict = Verdict {
-        table: String::from(
-            "| killed | kills | acknowledged | lost | repeated | orphans | jobs finished |\n|---|--:|--:|--:|--:|--:|--:|\n",
-        ),
+        table: String::new(),
         problems: Vec::new(),
     };
-    for (name, percent, storm) in storms(&binary)? {
+    if plan.kills > 0 {
+        let binary = match &plan.binary {
+            Some(binary) => binary.canonicalize()?,
+            None => build(root, "safepoint-cli", "safepoint")?,
+        };
+        torture_command(&binary, plan, &mut verdict, say)?;
+    }
+    if plan.save_kills > 0 {
+        let saver = build(root, "safepoint-testkit", PROGRAM)?;
+        torture_saves(&saver, plan, &mut verdict, say)?;
+    }
+    Ok(verdict)
+}
+
+fn torture_command(
+    binary: &Path,
+    plan: &Plan,
+    verdict: &mut Verdict,
+    say: &mut dyn FnMut(&str),
+) -> io::Result<()> {
+    verdict.table.push_str(
+        "| killed | kills | acknowledged | lost | repeated | orphans | jobs finished |\n|---|--:|--:|--:|--:|--:|--:|\n",
+    );
+    for (name, percent, storm) in storms(binary)? {
         let found = blow(&storm, plan.kills * percent / 100, plan.seed, name, say)?;
         // Writing to a string cannot fail.
         let _ = writeln!(
@@ -187,8 +212,105 @@ pub fn torture(root: &Path, plan: &Plan, say: &mut dyn FnMut(&str)) -> io::Resul
     verdict.table.push_str(
         "\n| power cut | images | acknowledged | losing | resumed |\n|---|--:|--:|--:|--:|\n",
     );
-    cut(&binary, plan, &mut verdict, say)?;
-    Ok(verdict)
+    cut(binary, plan, verdict, say)
+}
+
+/// Kills of a saver, half of them where new files need a name, and power cuts in recordings of it.
+fn torture_saves(
+    program: &Path,
+    plan: &Plan,
+    verdict: &mut Verdict,
+    say: &mut dyn FnMut(&str),
+) -> io::Result<()> {
+    let saver = |saves: Saves| Saver {
+        program: program.to_path_buf(),
+        plan: saves,
+    };
+    verdict.table.push_str(
+        "\n| saver killed at random moments | kills | acknowledged | lost | unreadable | left over |\n|---|--:|--:|--:|--:|--:|\n",
+    );
+    let shares = shapes().into_iter().flat_map(|(name, saves)| {
+        [
+            (name, "", saves.clone(), false),
+            (name, ", files need a name", saves, true),
+        ]
+    });
+    let share = plan.save_kills.div_ceil(6);
+    for (number, (name, how, saves, named)) in (0..).zip(shares) {
+        let mut total = SaveReport::default();
+        while total.kills < share && total.problems.len() < 50 {
+            // In parts, so that it can be seen how far it has come.
+            let found = SaveStorm {
+                kills: (share - total.kills).min(100),
+                longest: Duration::from_millis(if saves.bytes > 1 << 20 { 60 } else { 15 }),
+                named,
+                seed: plan
+                    .seed
+                    .wrapping_mul(1_000_003)
+                    .wrapping_add(number * 100_000 + total.kills),
+                ..SaveStorm::new(saver(saves.clone()))
+            }
+            .run()?;
+            total.kills += found.kills;
+            total.acknowledged += found.acknowledged;
+            total.lost += found.lost;
+            total.unreadable += found.unreadable;
+            total.left_over += found.left_over;
+            let problems = found.problems.into_iter();
+            total
+                .problems
+                .extend(problems.map(|problem| format!("seed {}, {problem}", found.seed)));
+            say(&format!("{name}{how}: {} of {share} kills", total.kills));
+        }
+        // Writing to a string cannot fail.
+        let _ = writeln!(
+            verdict.table,
+            "| {name}{how} | {} | {} | {} | {} | {} |",
+            total.kills, total.acknowledged, total.lost, total.unreadable, total.left_over
+        );
+        let problems = total.problems.into_iter();
+        verdict
+            .problems
+            .extend(problems.map(|problem| format!("{name}{how}: {problem}")));
+    }
+    verdict.table.push_str(
+        "\n| power cut while saving | images | acknowledged | losing |\n|---|--:|--:|--:|\n",
+    );
+    let seeds = plan.recordings;
+    for (name, saves) in shapes() {
+        let found = cut_saves(&saver(Saves { steps: 4, ..saves }), seeds, |faults| faults)?;
+        let _ = writeln!(
+            verdict.table,
+            "| {name} | {} | {} | {} |",
+            found.images, found.acknowledged, found.losing
+        );
+        verdict.problems.extend(found.problems);
+        say(&format!("power cuts while saving: {name}"));
+    }
+    for (what, calls) in [("files", ["fdatasync"]), ("directories", ["fsync"])] {
+        let small = saver(Saves {
+            steps: 4,
+            ..Saves::default()
+        });
+        let found = cut_saves(&small, 1, |faults| faults.only(&calls).lie())?;
+        let _ = writeln!(
+            verdict.table,
+            "| control: syncs of {what} forged | {} | {} | {} |",
+            found.images, found.acknowledged, found.losing
+        );
+        if found.losing == 0 {
+            verdict.problems.push(format!(
+                "forged syncs of {what} lost nothing, so the images prove nothing"
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn cut_saves(saver: &Saver, seeds: u64, change: impl Fn(Faults) -> Faults) -> io::Result<Cuts> {
+    let recorded = Recorded::new(saver.clone())?;
+    recorded.run(change)?;
+    recorded.cut_everywhere(&policies(seeds))
 }
 
 /// Storms until so many kills have fired.

@@ -218,6 +218,11 @@ fn skip(place: &Path, count: usize, threads: usize) -> Timed {
     (done, taken)
 }
 
+/// The names that eight threads would give, in turns.
+fn name(number: usize) -> String {
+    format!("T{}/run-{}", number % THREADS, number / THREADS)
+}
+
 fn sqlite(place: &Path, count: usize, rows: usize) -> Timed {
     let connection = Connection::open(place.join("alone.db")).unwrap();
     connection

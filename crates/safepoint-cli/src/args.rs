@@ -91,6 +91,8 @@ pub(crate) enum Command {
     /// Look at a cache of results: list, validate or clear it
     #[command(subcommand)]
     Cache(CacheCommand),
+    /// List the steps and effects of a program, or resolve an effect in doubt
+    Steps(crate::commands::steps::StepsArgs),
     /// Say what there is to know about this machine and this place
     Doctor(DoctorArgs),
     /// Print a completion script for a shell

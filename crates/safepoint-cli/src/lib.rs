@@ -65,6 +65,7 @@ fn dispatch(cli: Cli) -> Exit {
         Command::Validate(args) => commands::validate::command(&context, &args),
         Command::Checkpoint(command) => commands::checkpoint::command(&context, &command),
         Command::Cache(command) => commands::cache::command(&context, &command),
+        Command::Steps(args) => commands::steps::command(&context, &args),
         Command::Doctor(args) => commands::doctor::command(&context, &args),
         Command::Completions(args) => commands::completions::command(&context, &args),
         Command::Man(args) => commands::man::command(&context, &args),

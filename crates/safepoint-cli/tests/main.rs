@@ -11,6 +11,7 @@ mod commands;
 mod faults;
 mod inputs;
 mod shown;
+mod steps;
 mod stopping;
 mod storms;
 mod support;

@@ -9,7 +9,8 @@
  *   FAULTS_AT=N        the call at which the fault happens, from 1
  *   FAULTS_KILL=       before | after | torn (half of a write is done first): SIGKILL to itself
  *   FAULTS_ERRNO=E     the call fails with E; FAULTS_FOR=M: M calls in a row do (default 1)
- *   FAULTS_LIE=1       fsync and fdatasync claim success, do nothing and are not recorded
+ *   FAULTS_LIE=1       fsync and fdatasync (of those that FAULTS_ONLY lists) claim success, do nothing and are not recorded
+ *   FAULTS_NAMED=1     no file can be made without a name (O_TMPFILE): EOPNOTSUPP, as on file systems that do not have it
  *   FAULTS_SLOW=US     fsync and fdatasync take at least so many microseconds, as those of a disk do
  *   FAULTS_TRACE=FILE  append a record of every operation, and of the bytes written to descriptor 1
  *
@@ -46,7 +47,7 @@ struct __attribute__((packed)) head {
     uint64_t file, value;
 };
 
-static bool on, lie;
+static bool on, lie, named;
 static useconds_t slow;
 static char root[PATH_MAX];
 static size_t root_length;
@@ -262,7 +263,7 @@ static int syncing(const char *name, int fd, int (*next)(int)) {
     if (verdict == FAIL) return -1;
     uint64_t token = __atomic_add_fetch(&tokens, 1, __ATOMIC_SEQ_CST);
     int r = 0;
-    if (lie) {
+    if (lie && listed(name)) {
         __atomic_add_fetch(&numbers[1], 1, __ATOMIC_SEQ_CST);
     } else {
         lock();
@@ -325,6 +326,7 @@ int mkdir(const char *path, mode_t mode) { return mkdirat(AT_FDCWD, path, mode);
 static int opening(int dir, const char *path, int flags, mode_t mode) {
     char p[PATH_MAX];
     bool nameless = (flags & O_TMPFILE) == O_TMPFILE, creates = nameless || (flags & O_CREAT);
+    if (nameless && named && path_below(dir, path, p)) return errno = EOPNOTSUPP, -1;
     NAMING("open", (creates || (flags & O_TRUNC)) && path_below(dir, path, p), NEXT(openat64)(dir, path, flags, mode), {
         if (creates) record(CREATE, inode(r), nameless, p, NULL, NULL, 0);
         if (flags & O_TRUNC) record(TRUNCATE, inode(r), 0, p, NULL, NULL, 0);
@@ -366,7 +368,7 @@ __attribute__((constructor)) static void start(void) {
     root_length = stpcpy(root, dir) - root;
     only = getenv("FAULTS_ONLY");
     at = number("FAULTS_AT", 0), how_many = number("FAULTS_FOR", 1);
-    fail_with = number("FAULTS_ERRNO", 0), lie = number("FAULTS_LIE", 0), slow = number("FAULTS_SLOW", 0);
+    fail_with = number("FAULTS_ERRNO", 0), lie = number("FAULTS_LIE", 0), named = number("FAULTS_NAMED", 0), slow = number("FAULTS_SLOW", 0);
     if (mode) kill_mode = !strcmp(mode, "before") ? KILL_BEFORE : !strcmp(mode, "torn") ? KILL_TORN : KILL_AFTER;
     if ((file = getenv("FAULTS_COUNT"))) {
         int fd = NEXT(openat64)(AT_FDCWD, file, O_RDWR | O_CREAT | O_CLOEXEC, 0600);

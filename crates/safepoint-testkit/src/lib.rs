@@ -5,6 +5,7 @@
 //! | [`faults`] | count, kill at, fail at, forge or record the file operations of a program |
 //! | [`trace`] | what such a recording holds |
 //! | [`image`] | the directory a power cut, or a kill, would have left at any point of a recording |
+//! | [`saves`] | a program that saves checkpoints and says which are durable, and what must be there after a crash |
 //! | [`storm`] | kill `safepoint run` over and over, resume it, and check what it had acknowledged |
 //! | [`random`] | numbers from a printed seed |
 //!
@@ -18,6 +19,7 @@
 pub mod faults;
 pub mod image;
 pub mod random;
+pub mod saves;
 pub mod storm;
 pub mod trace;
 

@@ -43,7 +43,8 @@
 //! | [`systemd`] | `READY`, `STOPPING`, more time while units make progress, the watchdog | feature `systemd` |
 //! | [`on_tokio`] | tracked spawning, `CancellationToken` in both directions | feature `tokio` |
 //! | [`job`] | the runner: input, items, attempts, results | feature `job` |
-//! | [`queue`] | durable items in SQLite | feature `job` |
+//! | [`steps`] | steps of a program that run once, effects that are not repeated by mistake | feature `steps` |
+//! | [`queue`] | durable items and steps in SQLite | feature `job` or `steps` |
 //! | [`process`] | children in groups, ended and reaped as groups | feature `job` |
 //! | [`disk`] | the only room that touches the file system | feature `job` |
 //!
@@ -67,6 +68,12 @@
 //! 9. An attempt that a stop ended is neither done nor failed: its item runs again, uncounted.
 //! 10. One process owns a job; the lock of a dead owner is free at once, and what it left running is ended first.
 //! 11. State that cannot be read, or is of another job, is refused by kind; it is never a reason to begin anew.
+//!
+//! Of steps:
+//!
+//! 12. When a step returns a result, that result is durable, and is what every later run gets without running it.
+//! 13. A step that was cut off, failed or panicked is not recorded. A name that is asked for twice in a run is refused before its body runs.
+//! 14. The body of an effect begins after its intent is durable; in doubt it is repeated only if its author or a person said so.
 //!
 //! # Not guaranteed
 //!
@@ -111,6 +118,8 @@
 //! | a worker's answer | 16 MiB (`job::MAX_ANSWER`) |
 //! | a job's name | 100 bytes of `[A-Za-z0-9._-]` (`job::MAX_NAME`) |
 //! | results that wait for one sync | 4096, or 16 MiB |
+//! | a step's whole name, an effect's key | 200 bytes (`steps::MAX_NAME`) |
+//! | a result of a step or effect, as JSON | 16 MiB (`steps::MAX_RESULT`) |
 
 #[cfg(not(target_os = "linux"))]
 compile_error!("safepoint needs Linux: it relies on pidfds, epoll and /proc");
@@ -160,4 +169,5 @@ pub use steps::Steps;
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]
 #[doc = include_str!("../../../docs/src/guides/embedding.md")]
+#[cfg_attr(feature = "steps", doc = include_str!("../../../docs/src/guides/steps.md"))]
 mod book {}

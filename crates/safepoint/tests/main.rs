@@ -11,12 +11,20 @@
 
 #[cfg(feature = "checkpoint")]
 mod cache;
+#[cfg(feature = "checkpoint")]
+mod checkpoint_crashes;
+#[cfg(feature = "checkpoint")]
+mod checkpoint_format;
+#[cfg(feature = "checkpoint")]
+mod checkpoint_power;
 mod children;
 mod crossing;
 #[cfg(feature = "tokio")]
 mod on_tokio;
 mod phases;
 mod signals;
+#[cfg(feature = "steps")]
+mod steps;
 mod stop_descriptor;
 mod support;
 #[cfg(feature = "systemd")]

@@ -6,12 +6,12 @@ use safepoint::{Error, Result};
 use serde_json::{Value, json};
 
 use crate::args::ListArgs;
-use crate::commands::status::Tally;
+use crate::commands::status::{Tally, is_of_steps, steps_object};
 use crate::context::Context;
 use crate::exit::{self, Exit};
 use crate::page::{Page, with_schema};
 use crate::render::safe;
-use crate::time::{show_ago, show_count};
+use crate::time::{show_ago, show_count, show_number_of};
 
 /// Runs `safepoint list`.
 pub(crate) fn command(context: &Context, _: &ListArgs) -> Result<Exit> {
@@ -42,7 +42,7 @@ fn object(job: &Listed, state: &Result<Status>) -> Value {
     match state {
         Ok(state) => {
             let tally = Tally::of(&state.progress);
-            json!({
+            let mut object = json!({
                 "job": name,
                 "status": state.status,
                 "done": state.progress.counts.done,
@@ -52,7 +52,9 @@ fn object(job: &Listed, state: &Result<Status>) -> Value {
                 "runs": state.runs.len(),
                 "changed_at": changed,
                 "error": Value::Null,
-            })
+            });
+            steps_object(state, &mut object);
+            object
         }
         Err(error) => {
             json!({"job": name, "status": Value::Null, "changed_at": changed, "error": error_object(error)})
@@ -75,7 +77,11 @@ fn table(page: &mut Page, states: &[(&Listed, Result<Status>)]) {
             Ok(state) => [
                 name,
                 safe(&state.status, false),
-                Tally::of(&state.progress).fraction(),
+                if is_of_steps(state) {
+                    show_number_of(state.steps.complete, "step")
+                } else {
+                    Tally::of(&state.progress).fraction()
+                },
                 show_count(state.progress.counts.dead),
                 state.runs.len().to_string(),
                 changed,

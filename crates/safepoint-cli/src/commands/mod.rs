@@ -12,5 +12,6 @@ pub(crate) mod results;
 pub(crate) mod retry;
 pub(crate) mod show;
 pub(crate) mod status;
+pub(crate) mod steps;
 pub(crate) mod stop;
 pub(crate) mod validate;

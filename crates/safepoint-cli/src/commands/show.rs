@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::args::ShowArgs;
 use crate::commands::results::item_object;
-use crate::commands::status::{Tally, pid, process};
+use crate::commands::status::{Tally, counted_steps, is_of_steps, pid, process};
 use crate::context::Context;
 use crate::exit::{self, Exit};
 use crate::page::{Page, with_schema};
@@ -73,6 +73,12 @@ fn overview(context: &Context, path: &JobPath, page: &mut Page) -> Result<()> {
             "items": items,
             "more": more,
         })));
+        return Ok(());
+    }
+    if is_of_steps(&state) {
+        let (name, status) = (&state.name, safe(&state.status, false));
+        page.line(&format!("job {name}: {status}, {}", counted_steps(&state)));
+        context.say(&format!("  all of them: safepoint steps list {name}"));
         return Ok(());
     }
     page.line(&format!(

@@ -215,7 +215,7 @@ fn object(state: &Status, speed: Option<Speed>) -> Value {
             })
         })
         .collect();
-    with_schema(json!({
+    let mut object = json!({
         "job": state.name,
         "status": state.status,
         "done": counts.done,
@@ -230,7 +230,32 @@ fn object(state: &Status, speed: Option<Speed>) -> Value {
         "owner": state.owner.as_ref().map(|owner| json!({"pid": owner.pid, "host": owner.host, "since": owner.since})),
         "in_progress": in_progress,
         "runs": runs,
-    }))
+    });
+    steps_object(state, &mut object);
+    with_schema(object)
+}
+
+/// Whether a job has steps instead of items.
+pub(crate) fn is_of_steps(state: &Status) -> bool {
+    state.steps.steps() + state.steps.effects > 0
+}
+
+/// Adds the counts of steps and effects to the object of a job that has any.
+pub(crate) fn steps_object(state: &Status, object: &mut Value) {
+    let (Value::Object(fields), true) = (object, is_of_steps(state)) else {
+        return;
+    };
+    let steps = state.steps;
+    fields.insert(
+        "steps".into(),
+        json!({
+            "complete": steps.complete,
+            "running": steps.running,
+            "failed": steps.failed,
+            "effects": steps.effects,
+            "held": steps.held,
+        }),
+    );
 }
 
 #[expect(
@@ -280,6 +305,9 @@ fn summary(state: &Status, speed: Option<Speed>) -> String {
 }
 
 fn counted(state: &Status) -> String {
+    if is_of_steps(state) {
+        return counted_steps(state);
+    }
     let tally = Tally::of(&state.progress);
     let counts = state.progress.counts;
     let mut text = format!(
@@ -302,7 +330,32 @@ fn counted(state: &Status) -> String {
     text
 }
 
+pub(crate) fn counted_steps(state: &Status) -> String {
+    let steps = state.steps;
+    let running = if state.owner.is_some() {
+        "in progress"
+    } else {
+        "cut off"
+    };
+    let mut text = format!("{} complete", show_number_of(steps.complete, "step"));
+    for (count, what) in [(steps.running, running), (steps.failed, "failed")] {
+        if count > 0 {
+            text.push_str(&format!(", {} {what}", show_count(count)));
+        }
+    }
+    if steps.effects > 0 {
+        text.push_str(&format!(", {}", show_number_of(steps.effects, "effect")));
+    }
+    if steps.held > 0 {
+        text.push_str(&format!(", {} held for a person", show_count(steps.held)));
+    }
+    text
+}
+
 fn speed_text(state: &Status, speed: Option<Speed>) -> Option<String> {
+    if is_of_steps(state) {
+        return None;
+    }
     let Speed(rate) = speed?;
     let mut text = if rate >= 10.0 {
         format!("{rate:.0} items/s")
@@ -320,7 +373,11 @@ fn speed_text(state: &Status, speed: Option<Speed>) -> Option<String> {
 fn lines(state: &Status, speed: Option<Speed>) -> Vec<String> {
     let mut lines = vec![
         format!("job {}: {}", state.name, safe(&state.status, false)),
-        format!("  items        {}", counted(state)),
+        format!(
+            "  {:11}  {}",
+            if is_of_steps(state) { "steps" } else { "items" },
+            counted(state)
+        ),
     ];
     if let Some(text) = speed_text(state, speed) {
         lines.push(format!("  speed        {text}"));
@@ -364,7 +421,10 @@ fn lines(state: &Status, speed: Option<Speed>) -> Vec<String> {
         if let Some(done) = run.done_after {
             line.push_str(&format!(
                 ", {} done",
-                show_number_of(done.saturating_sub(run.done_before), "item")
+                show_number_of(
+                    done.saturating_sub(run.done_before),
+                    if is_of_steps(state) { "step" } else { "item" }
+                )
             ));
         }
         lines.push(line);

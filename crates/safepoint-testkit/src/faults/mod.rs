@@ -103,7 +103,13 @@ impl Faults {
         self.set("FAULTS_SLOW", least.as_micros().to_string())
     }
 
-    /// Each sync claims to succeed and does nothing: the negative control of every power cut.
+    /// No file can be made without a name (`O_TMPFILE`), as on a file system that does not have this: such a call is not counted.
+    pub fn without_nameless_files(self) -> Self {
+        self.set("FAULTS_NAMED", "1")
+    }
+
+    /// Each sync claims to succeed and does nothing: the negative control of every power cut. With [`Faults::only`] just those that it
+    /// lists: `fsync` for directories and `fdatasync` for files, where the program keeps them apart.
     pub fn lie(self) -> Self {
         self.set("FAULTS_LIE", "1")
     }

@@ -7,4 +7,5 @@
 
 mod counting;
 mod power_cut;
+mod saves;
 mod storms;

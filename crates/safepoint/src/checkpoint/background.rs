@@ -6,10 +6,12 @@
 //! Lock order: the door, the desk. The desk is not held while a state is copied, written or dropped.
 
 use std::fmt;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use super::forked::ForkedCopy;
 use super::metadata::Details;
 use super::named::{Saved, check_details};
 use super::staging::Staging;
@@ -55,10 +57,23 @@ pub enum SavedNow {
 
 struct Order {
     name: String,
-    state: State<'static>,
+    copy: Copied,
     details: Details,
     /// Asked of the state once, and not with the desk locked: shared memory is the caller's code.
     payload_bytes: u64,
+}
+
+/// A state as it was when it was handed over.
+enum Copied {
+    InMemory(State<'static>),
+    ByFork(Box<ForkedCopy>),
+}
+
+/// How a state that is only lent is copied.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum CopyBy {
+    Memory,
+    Fork,
 }
 
 /// What the callers and the thread share.
@@ -127,6 +142,7 @@ impl Background {
         name: &str,
         state: State<'_>,
         details: Details,
+        by: CopyBy,
     ) -> Result<HandedOver> {
         super::folder::check_name(name)?;
         state.check()?;
@@ -159,7 +175,13 @@ impl Background {
         let order = Order {
             name: name.to_owned(),
             payload_bytes: state.payload_bytes(),
-            state: self.keep(state)?,
+            copy: match by {
+                CopyBy::Memory => Copied::InMemory(self.keep(state)?),
+                CopyBy::Fork => {
+                    let directory = store.directory(name)?;
+                    Copied::ByFork(Box::new(ForkedCopy::begin(&directory, &state)?))
+                }
+            },
             details,
         };
         self.desk().waiting.push(order);
@@ -187,9 +209,15 @@ impl Background {
 
     /// Takes the memory of an order that is over for the next one.
     fn take_back(&self, order: Option<Order>) {
-        let Some(order) = order else { return };
-        let staging = order.state.staging();
-        drop(order.state);
+        let Some(Order {
+            copy: Copied::InMemory(state),
+            ..
+        }) = order
+        else {
+            return;
+        };
+        let staging = state.staging();
+        drop(state);
         if let Some(memory) = staging.and_then(Arc::into_inner) {
             let mut desk = self.desk();
             if desk.spare.len() < 2 {
@@ -234,8 +262,23 @@ impl Background {
             desk.in_flight = Some((self.clock.now(), order.payload_bytes, order.name.clone()));
             drop(desk);
             self.changed.notify_all();
-            let saved = store.save(&order.name, &order.state, &order.details);
-            self.take_back(Some(order));
+            let name = order.name.clone();
+            // Shared memory is the caller's code: if that panics, one save has failed and the next one need not.
+            let saved = std::panic::catch_unwind(AssertUnwindSafe(|| {
+                let saved = match order.copy {
+                    Copied::InMemory(ref state) => store.save(&order.name, state, &order.details),
+                    Copied::ByFork(copy) => {
+                        return store.save_forked(&order.name, *copy, &order.details);
+                    }
+                };
+                self.take_back(Some(order));
+                saved
+            }));
+            let saved = saved.unwrap_or_else(|_| {
+                let message =
+                    format!("`{name}` was not saved: what was shared with the save panicked");
+                Err(Error::new(ErrorKind::Closed, message))
+            });
             desk = self.desk();
             desk.in_flight = None;
             match saved {
@@ -308,15 +351,10 @@ impl Background {
     pub(super) fn close(&self) -> Result<()> {
         self.desk().closing = true;
         self.changed.notify_all();
-        let thread = self
-            .thread
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        if let Some(thread) = thread
-            && let Err(panic) = thread.join()
-        {
-            std::panic::resume_unwind(panic);
+        let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(thread) = thread.take() {
+            // It lets no panic through.
+            let _ = thread.join();
         }
         match self.desk().failure.take() {
             Some(failure) => Err(failure),

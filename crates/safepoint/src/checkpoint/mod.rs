@@ -53,6 +53,7 @@ mod element;
 mod export;
 mod fingerprint;
 mod folder;
+mod forked;
 mod format;
 mod journal;
 mod loaded;

@@ -4,15 +4,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::folder::{self, QUARANTINE, path_of};
+use super::forked::ForkedCopy;
+use super::format::table::Table;
 use super::journal::{self, Journal, MAX_SMALL};
 use super::metadata::{Details, Generation, Metadata, Parent};
 use super::notice::{Notice, Skipped};
 use super::options::StoreBuilder;
 use super::reader;
 use super::retention::{FLOOR, Kept};
-use super::state::State;
-use super::write::{Writing, write};
-use crate::clock::{Clock, wall_ms};
+use super::state::{Encoding, State};
+use super::write::{Writing, complete, table, write};
+use crate::clock::{Clock, Moment, wall_ms};
 use crate::disk::{self, StateDir};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -146,7 +148,7 @@ impl Named {
         &self,
         common: &Common,
         generation: Generation,
-        state: &State<'_>,
+        table: &Table,
         details: &Details,
     ) -> Metadata {
         Metadata {
@@ -158,9 +160,9 @@ impl Named {
             details: details.clone(),
             parent: None,
             fingerprint: common.settings.fingerprint.clone(),
-            encoding: state.encoding(),
-            payload_bytes: state.payload_bytes(),
-            buffers: state.buffers.len() as u64,
+            encoding: table.value.map_or(Encoding::Bytes, |value| value.encoding),
+            payload_bytes: table.payload_bytes,
+            buffers: table.buffers.len() as u64,
             written_by: env!("CARGO_PKG_VERSION").to_owned(),
         }
     }
@@ -201,18 +203,53 @@ impl Named {
             saved = self.write(common, generation, state, details, parent);
         }
         let (metadata, file_bytes) = saved.map_err(|error| self.not_saved(error))?;
-        let took = clock.now().since(crate::clock::Moment::default());
+        Ok(self.saved(common, &metadata, file_bytes, &clock))
+    }
+
+    /// Completes a copy that a child is writing, as a new generation, and prunes. There is no second go: the state is elsewhere by now.
+    ///
+    /// # Durability
+    ///
+    /// When this returns, it survives a power cut.
+    ///
+    /// # Errors
+    ///
+    /// Kind `Io` when it could not be written.
+    pub(super) fn save_forked(
+        &mut self,
+        common: &Common,
+        copy: ForkedCopy,
+        details: &Details,
+    ) -> Result<Saved> {
+        let clock = Clock::start();
+        let generation = self.next()?;
+        let metadata = self.metadata(common, generation, copy.table(), details);
+        let completed = complete(copy, &path_of(self.dir.path(), generation), &metadata);
+        let file_bytes = completed.map_err(|error| self.not_saved(error))?;
+        Ok(self.saved(common, &metadata, file_bytes, &clock))
+    }
+
+    /// Remembers a generation that is durable.
+    fn saved(
+        &mut self,
+        common: &Common,
+        metadata: &Metadata,
+        file_bytes: u64,
+        clock: &Clock,
+    ) -> Saved {
+        let took = clock.now().since(Moment::default());
+        let payload_bytes = metadata.payload_bytes;
         self.kept
-            .push(Kept::of(&metadata, file_bytes, &common.settings.retention));
+            .push(Kept::of(metadata, file_bytes, &common.settings.retention));
         self.ratio_percent = (file_bytes * 100 / payload_bytes.max(1)).clamp(1, 100);
         common.throughput.learn(payload_bytes, took);
         self.prune(common);
-        Ok(Saved {
-            generation,
+        Saved {
+            generation: metadata.generation,
             file_bytes,
             payload_bytes,
             took,
-        })
+        }
     }
 
     /// Saves a small state that was checked by appending it to the journal; one that is not small, or the first one, as
@@ -241,13 +278,13 @@ impl Named {
         }
         let clock = Clock::start();
         let generation = self.next()?;
-        let metadata = self.metadata(common, generation, state, details);
+        let metadata = self.metadata(common, generation, &table(state), details);
         match self.append(&metadata, value) {
             Ok(Some(file_bytes)) => Ok(Saved {
                 generation,
                 file_bytes,
                 payload_bytes: value.len() as u64,
-                took: clock.now().since(crate::clock::Moment::default()),
+                took: clock.now().since(Moment::default()),
             }),
             Ok(None) => {
                 // Nothing was written, so the number is free.
@@ -303,7 +340,7 @@ impl Named {
         details: &Details,
         parent: Option<&Parent>,
     ) -> Result<(Metadata, u64)> {
-        let mut metadata = self.metadata(common, generation, state, details);
+        let mut metadata = self.metadata(common, generation, &table(state), details);
         metadata.parent = parent.cloned();
         let how = Writing {
             compression: common.settings.compression,

@@ -269,13 +269,6 @@ impl<'a> State<'a> {
         })
     }
 
-    /// How the value is encoded; a state without one counts as bytes.
-    pub(super) fn encoding(&self) -> Encoding {
-        self.value
-            .as_ref()
-            .map_or(Encoding::Bytes, |(encoding, _)| *encoding)
-    }
-
     /// # Errors
     ///
     /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid), with what is wrong.

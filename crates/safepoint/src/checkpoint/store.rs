@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::background::{Background, HandedOver, SavedNow};
+use super::background::{Background, CopyBy, HandedOver, SavedNow};
 use super::folder::check_name;
+use super::forked::ForkedCopy;
 use super::loaded::{Checkpoint, Target};
 use super::metadata::{Details, Generation, Metadata, Parent};
 use super::named::{Common, Named, Saved, Throughput, check_details};
@@ -147,7 +148,34 @@ impl CheckpointStore {
         state: State<'_>,
         details: Details,
     ) -> Result<HandedOver> {
-        self.background.hand_over(&self.inner, name, state, details)
+        self.background
+            .hand_over(&self.inner, name, state, details, CopyBy::Memory)
+    }
+
+    /// As [`save_in_background`](Self::save_in_background), but nothing is copied: the process forks, and the child, which has the same memory, writes
+    /// it. The caller is held up for as long as the kernel needs to copy its page tables, some 27 ms for each GiB of small pages, and pays a
+    /// page fault for each page that it changes while the child lives. Frames are not compressed.
+    ///
+    /// Where that is safe: in memory that is this process's own. Memory that is shared with another process or a device (`MAP_SHARED`, pinned
+    /// buffers of a GPU driver) is not copied by a fork, and what changes there while the child writes is torn. The program may
+    /// have threads. It must not be near the limit of its memory: what changes meanwhile exists twice. If the child is killed, the save fails;
+    /// there is no second go, as the state has gone on.
+    ///
+    /// # Durability
+    ///
+    /// As [`save_in_background`](Self::save_in_background).
+    ///
+    /// # Errors
+    ///
+    /// As there, and [`ErrorKind::Io`](crate::ErrorKind::Io) when there can be no further process.
+    pub fn save_by_fork(
+        &self,
+        name: &str,
+        state: State<'_>,
+        details: Details,
+    ) -> Result<HandedOver> {
+        self.background
+            .hand_over(&self.inner, name, state, details, CopyBy::Fork)
     }
 
     /// Gets memory ready for two states of this many lent bytes, so that not even the first save in the background pays for fresh pages.
@@ -381,6 +409,22 @@ impl Inner {
         check_details(details)?;
         let named = self.named(name)?;
         lock(&named).save(&self.common, state, details, parent)
+    }
+
+    pub(super) fn save_forked(
+        &self,
+        name: &str,
+        copy: ForkedCopy,
+        details: &Details,
+    ) -> Result<Saved> {
+        let named = self.named(name)?;
+        lock(&named).save_forked(&self.common, copy, details)
+    }
+
+    /// The directory of a state, made where there was none.
+    pub(super) fn directory(&self, name: &str) -> Result<PathBuf> {
+        self.named(name)?;
+        Ok(self.root.file(name))
     }
 
     pub(super) fn named(&self, name: &str) -> Result<Arc<Mutex<Named>>> {

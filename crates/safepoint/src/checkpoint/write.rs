@@ -4,9 +4,10 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use super::codec::{Compression, Packer};
+use super::codec::{Compression, Packed, Packer};
+use super::forked::ForkedCopy;
 use super::format::header::{self, HEADER_BYTES};
-use super::format::table::{BufferPart, Frame, Table, ValuePart};
+use super::format::table::{BufferPart, Codec, Frame, Table, ValuePart};
 use super::format::trailer::{TRAILER_BYTES, Trailer};
 use super::format::{FORMAT_VERSION, FRAME_BYTES, checksum};
 use super::metadata::Metadata;
@@ -42,36 +43,26 @@ pub(super) fn write(
     how: Writing,
 ) -> Result<u64> {
     let pieces = Pieces::new(state.parts());
-    let header = header::encode(
-        FORMAT_VERSION,
-        metadata.generation.0,
-        metadata.encoding.name(),
-    );
+    let header = header(metadata);
+    let mut table = table(state);
     let file = FreshFile::create(path)?;
     let length = if pieces.bytes() <= SMALL_BYTES {
         let mut whole = header.to_vec();
-        let mut frames = Vec::new();
         let mut packer = Packer::new(how.compression);
         for number in 0..pieces.frames() {
             let packed = packer.pack(pieces.frame(number));
-            frames.push(frame(whole.len() as u64, &packed));
+            table.frames.push(frame(whole.len() as u64, &packed));
             whole.extend_from_slice(packed.stored);
         }
-        let tail = tail(
-            state,
-            &pieces,
-            frames,
-            metadata,
-            &header,
-            whole.len() as u64,
-        )?;
+        let tail = tail(&table, metadata, &header, whole.len() as u64)?;
         whole.extend_from_slice(&tail);
         file.write_at(&whole, 0)?;
         whole.len() as u64
     } else {
         file.write_at(&header, 0)?;
         let (frames, end) = write_frames(&file, &pieces, how)?;
-        let tail = tail(state, &pieces, frames, metadata, &header, end)?;
+        table.frames = frames;
+        let tail = tail(&table, metadata, &header, end)?;
         file.write_at(&tail, end)?;
         end + tail.len() as u64
     };
@@ -79,7 +70,41 @@ pub(super) fn write(
     Ok(length)
 }
 
-fn frame(at: u64, packed: &super::codec::Packed<'_>) -> Frame {
+/// Completes a file at `path` whose frames, all of them raw, are being written by a child, and returns its length in bytes.
+///
+/// # Durability
+///
+/// As [`write`].
+///
+/// # Errors
+///
+/// Kind `Io` when the child or a step fails; there is no file then.
+pub(super) fn complete(copy: ForkedCopy, path: &Path, metadata: &Metadata) -> Result<u64> {
+    let (file, mut table, sums) = copy.finish()?;
+    let header = header(metadata);
+    file.write_at(&header, 0)?;
+    let mut end = HEADER_BYTES as u64;
+    for (number, crc) in sums.into_iter().enumerate() {
+        let bytes = table.raw_bytes(number);
+        let stored = u32::try_from(bytes).unwrap_or(u32::MAX);
+        table.frames.push(Frame(end, stored, crc, Codec::Raw));
+        end += bytes as u64;
+    }
+    let tail = tail(&table, metadata, &header, end)?;
+    file.write_at(&tail, end)?;
+    file.publish_as(path)?;
+    Ok(end + tail.len() as u64)
+}
+
+fn header(metadata: &Metadata) -> [u8; HEADER_BYTES] {
+    header::encode(
+        FORMAT_VERSION,
+        metadata.generation.0,
+        metadata.encoding.name(),
+    )
+}
+
+fn frame(at: u64, packed: &Packed<'_>) -> Frame {
     // A frame is bounded far below 4 GiB.
     let stored = u32::try_from(packed.stored.len()).unwrap_or(u32::MAX);
     Frame(at, stored, packed.crc, packed.codec)
@@ -168,16 +193,9 @@ impl Shared<'_> {
     }
 }
 
-/// Contents, metadata and trailer, for frames that end at `end`.
-fn tail(
-    state: &State<'_>,
-    pieces: &Pieces<'_>,
-    frames: Vec<Frame>,
-    metadata: &Metadata,
-    header: &[u8],
-    end: u64,
-) -> Result<Vec<u8>> {
-    let table = Table {
+/// The table of contents of a state, without its frames.
+pub(super) fn table(state: &State<'_>) -> Table {
+    Table {
         value: state.value.as_ref().map(|(encoding, bytes)| ValuePart {
             encoding: *encoding,
             bytes: bytes.get().len() as u64,
@@ -192,11 +210,15 @@ fn tail(
                 bytes: buffer.bytes.get().len() as u64,
             })
             .collect(),
-        payload_bytes: pieces.bytes(),
+        payload_bytes: state.payload_bytes(),
         frame_bytes: FRAME_BYTES as u64,
-        frames,
-    };
-    let contents = to_json(&table)?;
+        frames: Vec::new(),
+    }
+}
+
+/// Contents, metadata and trailer, for frames that end at `end`.
+fn tail(table: &Table, metadata: &Metadata, header: &[u8], end: u64) -> Result<Vec<u8>> {
+    let contents = to_json(table)?;
     let metadata = to_json(metadata)?;
     let too_large = |_| Error::invalid("the state has more than 4 GiB of names and shapes");
     let trailer = Trailer {

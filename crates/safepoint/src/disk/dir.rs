@@ -24,6 +24,42 @@ fn make_dir(path: &Path) -> Result<bool> {
     }
 }
 
+/// Makes a directory with its parents, each of whose names is durable before anything is put into it.
+///
+/// So a directory that has an entry has a durable name. One that is empty may be what a run made that was killed before its sync.
+fn make_durable(path: &Path) -> Result<()> {
+    let Some(parent) = path.parent() else {
+        return Ok(());
+    };
+    if path.exists() {
+        return match is_empty(path).map(|empty| empty.then(|| sync_dir(parent_of(path)?))) {
+            // Where we may not even look, we made nothing.
+            Ok(Some(Err(error))) if !is_denied(&error) => Err(error),
+            _ => Ok(()),
+        };
+    }
+    if !parent.as_os_str().is_empty() {
+        make_durable(parent)?;
+    }
+    if make_dir(path)? {
+        sync_dir(parent_of(path)?).inspect_err(|_| {
+            // The next one makes it anew: a sync that failed says nothing when it is asked again.
+            let _ = fs::remove_dir(path);
+        })?;
+    }
+    Ok(())
+}
+
+fn is_empty(path: &Path) -> io::Result<bool> {
+    Ok(fs::read_dir(path)?.next().is_none())
+}
+
+fn is_denied(error: &Error) -> bool {
+    let source = std::error::Error::source(error);
+    let source = source.and_then(|source| source.downcast_ref::<io::Error>());
+    source.is_some_and(|source| source.kind() == io::ErrorKind::PermissionDenied)
+}
+
 impl StateDir {
     /// Makes the directory (0700) where it does not exist, with its parents, and opens it.
     ///
@@ -36,15 +72,7 @@ impl StateDir {
     /// [`ErrorKind::Invalid`] when the path is a link, not a directory, or of another user;
     /// [`ErrorKind::Io`] when it cannot be made.
     pub fn create(path: &Path) -> Result<Self> {
-        if let Some(parent) = path.parent()
-            && !parent.as_os_str().is_empty()
-            && !parent.exists()
-        {
-            Self::create(parent)?;
-        }
-        if make_dir(path)? {
-            sync_dir(parent_of(path)?)?;
-        }
+        make_durable(path)?;
         Self::open(path)
     }
 
@@ -170,9 +198,7 @@ impl StateDir {
     ///
     /// [`ErrorKind::Io`] when it cannot be read.
     pub fn is_empty(&self) -> Result<bool> {
-        let mut entries =
-            fs::read_dir(&self.path).map_err(|error| Error::io("read", &self.path, error))?;
-        Ok(entries.next().is_none())
+        is_empty(&self.path).map_err(|error| Error::io("read", &self.path, error))
     }
 
     /// Syncs every file and directory below, deepest first, so that a rename of the whole can be made durable.

@@ -110,6 +110,20 @@ impl FreshFile {
         FreshWriter { file: self, at: 0 }
     }
 
+    pub(super) fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Gives the file another name of the same directory than it was begun for, as [`publish`](Self::publish) does.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn publish_as(mut self, path: &Path) -> Result<()> {
+        self.path = path.to_path_buf();
+        self.publish()
+    }
+
     /// Gives the file its name, which must not be taken.
     ///
     /// # Durability

@@ -72,3 +72,34 @@ impl OwnerLock {
         .map_err(|error| Error::io("write", &self.path, error))
     }
 }
+
+impl Drop for OwnerLock {
+    /// Gives it back by name: closing the file would not do while a child that another thread is just starting shares its descriptors, and
+    /// who asks meanwhile would be refused in the name of an owner that has let go.
+    fn drop(&mut self) {
+        // What cannot be given back goes with the descriptor.
+        let _ = self.file.unlock();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_that_was_given_back_is_free_while_a_child_still_shares_its_descriptor() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("owner.lock");
+        let LockAttempt::Taken(lock) = OwnerLock::try_take(&path).unwrap() else {
+            panic!("nobody else has it")
+        };
+        // As a fork does, too: one open file, two descriptors.
+        let shared = lock.file.try_clone().unwrap();
+        drop(lock);
+        assert!(matches!(
+            OwnerLock::try_take(&path).unwrap(),
+            LockAttempt::Taken(_)
+        ));
+        drop(shared);
+    }
+}

@@ -11,6 +11,7 @@
 mod append;
 mod dir;
 mod filesystem;
+mod forked;
 mod fresh;
 mod input;
 mod lock;
@@ -25,6 +26,7 @@ pub use dir::{
     FileStatus, StateDir, list_dirs, list_files, modified_ms, remove_tree, size, status_of_files,
 };
 pub use filesystem::{FilesystemKind, free_bytes};
+pub use forked::{Forked, ForkedWrite};
 pub use fresh::{FreshFile, FreshWriter};
 pub use input::{FileIdentity, InputFile, open_input};
 pub use lock::{LockAttempt, OwnerLock};

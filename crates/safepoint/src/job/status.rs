@@ -8,7 +8,7 @@ use super::owner::{self, current_owner};
 use crate::disk::{self, FilesystemKind};
 use crate::error::{Error, ErrorKind, Result};
 use crate::owner::Owner;
-use crate::queue::{Database, JOB_DB, Locking, Progress, RunRow, View};
+use crate::queue::{Database, JOB_DB, Locking, Progress, RunRow, StepCounts, View};
 
 /// A job that was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,6 +88,8 @@ pub struct Status {
     pub owner: Option<Owner>,
     /// How far it is.
     pub progress: Progress,
+    /// Its steps and effects, if it is a job of steps.
+    pub steps: StepCounts,
     /// Its runs, oldest first.
     pub runs: Vec<RunRow>,
     /// What is in progress.
@@ -124,6 +126,7 @@ impl Status {
             status,
             owner,
             progress,
+            steps: view.step_counts()?,
             runs,
             in_progress,
         })

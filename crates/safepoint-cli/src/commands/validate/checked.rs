@@ -22,6 +22,7 @@ pub(super) struct Checked {
     in_checkpoints: Vec<String>,
     in_caches: Vec<String>,
     pub(super) items: Option<u64>,
+    pub(super) steps: u64,
     pub(super) events: u64,
     pub(super) generations: u64,
     pub(super) entries: u64,
@@ -68,7 +69,10 @@ impl Checked {
     pub(super) fn text(&self) -> String {
         let mut parts = Vec::new();
         if let Some(items) = self.items {
-            parts.push(show_number_of(items, "item"));
+            parts.push(match self.steps {
+                0 => show_number_of(items, "item"),
+                steps => show_number_of(steps, "step"),
+            });
             parts.push(show_number_of(self.events, "event"));
         }
         if self.generations > 0 {
@@ -109,6 +113,9 @@ impl Checked {
             view.definition()?;
             view.runs()?;
             self.items = Some(view.progress()?.counts.touched());
+            self.steps = view.step_counts()?.steps();
+            view.for_each_step(|_| Ok(true))?;
+            view.for_each_effect(|_| Ok(true))?;
         }
         Ok(())
     }

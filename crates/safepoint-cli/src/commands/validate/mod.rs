@@ -26,6 +26,7 @@ pub(crate) fn command(context: &Context, args: &ValidateArgs) -> Result<Exit> {
             "path": target.path().display().to_string(),
             "whole": problems.is_empty(),
             "items": checked.items,
+            "steps": checked.steps,
             "events": checked.events,
             "generations": checked.generations,
             "cache_entries": checked.entries,

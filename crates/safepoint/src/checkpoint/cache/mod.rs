@@ -279,7 +279,9 @@ impl Cache {
 
     /// Writes an entry whose lock we have, in the place of a damaged one.
     fn keep(&self, wanted: &Wanted, state: &State<'_>, mut metadata: Metadata) -> Result<()> {
-        metadata.encoding = state.encoding();
+        if let Some((encoding, _)) = &state.value {
+            metadata.encoding = *encoding;
+        }
         metadata.payload_bytes = state.payload_bytes();
         metadata.buffers = state.buffers.len() as u64;
         let name = wanted.name.file();

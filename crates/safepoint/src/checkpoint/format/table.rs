@@ -1,5 +1,7 @@
 //! The table of contents: where each frame lies, and which part of the payload is what.
 
+use std::collections::HashSet;
+
 use serde::{Deserialize, Serialize};
 
 use super::header::HEADER_BYTES;
@@ -102,7 +104,14 @@ impl Table {
         if sum != Some(self.payload_bytes) {
             return Err(damaged("its parts are not as long as its payload"));
         }
+        let mut names = HashSet::new();
         for buffer in &self.buffers {
+            if !names.insert(buffer.name.as_str()) {
+                return Err(damaged(format!(
+                    "two of its buffers are called `{}`",
+                    buffer.name.escape_debug()
+                )));
+            }
             if buffer.element.bytes_of(&buffer.shape) != Some(buffer.bytes) {
                 return Err(damaged(format!(
                     "buffer `{}` is not as long as its shape says",

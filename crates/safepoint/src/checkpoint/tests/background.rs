@@ -252,3 +252,87 @@ fn at_a_stop_without_time_the_one_in_flight_is_seen_through() {
     store.finish_background().unwrap();
     assert_eq!(steps(&store), [9, 0]);
 }
+
+/// Memory that cannot be read by anybody but who made it.
+struct Broken;
+
+impl AsRef<[u8]> for Broken {
+    fn as_ref(&self) -> &[u8] {
+        let is_saver = std::thread::current().name() == Some("safepoint-saver");
+        assert!(!is_saver, "broken on purpose");
+        b"broken"
+    }
+}
+
+#[test]
+fn shared_memory_that_panics_fails_its_own_save_only() {
+    let (_folder, store) = open(WhenBusy::Wait);
+    let broken = State::shared_bytes(Arc::new(Broken));
+    store
+        .save_in_background("m", broken, Details::new())
+        .unwrap();
+    let failed = store.finish_background().unwrap_err();
+    assert_eq!(failed.kind(), ErrorKind::Closed);
+    hand_over(&store, 1);
+    store.finish_background().unwrap();
+    assert_eq!(steps(&store), [1]);
+}
+
+#[test]
+fn a_fork_saves_memory_as_it_was_while_it_changes() {
+    let (_folder, store) = open(WhenBusy::Wait);
+    let mut bytes = payload(1, (9 << 20) + 5, false);
+    for round in 1..=3 {
+        let wanted = bytes.clone();
+        let array = vec![round; 100];
+        let state = State::json(&round)
+            .unwrap()
+            .with_array("bytes", &[bytes.len()], &bytes);
+        let state = state.with_array("array", &[100], &array);
+        store
+            .save_by_fork("m", state, Details::new().step(round))
+            .unwrap();
+        bytes.fill(u8::try_from(round).unwrap());
+        drop(array);
+        store.finish_background().unwrap();
+        let found = store.latest("m").unwrap().unwrap();
+        assert_eq!(found.value::<u64>().unwrap(), round);
+        assert_eq!(found.buffer("bytes").unwrap(), wanted);
+        assert_eq!(*found.array::<u64>("array").unwrap(), [round; 100]);
+    }
+    assert_eq!(steps(&store), [1, 2, 3]);
+    assert!(children().is_empty(), "{:?}", children());
+}
+
+#[test]
+fn a_fork_that_waits_and_is_replaced_leaves_no_child() {
+    let (folder, store) = open(WhenBusy::Replace);
+    let gate = held(&store);
+    let bytes = payload(1, 64 << 20, false);
+    for step in 1..=3 {
+        store
+            .save_by_fork("m", State::bytes(&bytes), Details::new().step(step))
+            .unwrap();
+    }
+    gate.go_on.wait();
+    store.finish_background().unwrap();
+    assert_eq!(steps(&store), [0, 3]);
+    assert!(children().is_empty(), "{:?}", children());
+    let names = super::files(&folder.path().join("c/m"));
+    assert_eq!(names, ["0000000001.ckpt", "0000000002.ckpt"]);
+}
+
+/// The children of this process, of all its threads.
+fn children() -> Vec<String> {
+    let threads = std::fs::read_dir("/proc/self/task").unwrap();
+    let of_thread = |thread: std::fs::DirEntry| {
+        let children = std::fs::read_to_string(thread.path().join("children")).unwrap_or_default();
+        children
+            .split_whitespace()
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    threads
+        .flat_map(|thread| of_thread(thread.unwrap()))
+        .collect()
+}

@@ -7,6 +7,7 @@
 mod background;
 mod damage;
 mod export;
+mod hostile;
 mod journal;
 mod saving;
 
