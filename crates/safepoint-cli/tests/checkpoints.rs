@@ -401,7 +401,7 @@ fn a_whole_state_directory_is_validated_in_one_report() {
     shows!(place, place.run(&["validate", "words", "--json"]), @r#"
     exit 0
     --- stdout
-    {"schema":1,"job":"words","path":".safepoint/words/job.db","whole":true,"items":2,"events":2,"generations":4,"cache_entries":2,"problems":[]}
+    {"schema":1,"job":"words","path":".safepoint/words/job.db","whole":true,"items":2,"steps":0,"events":2,"generations":4,"cache_entries":2,"problems":[]}
     --- stderr
     "#);
 
