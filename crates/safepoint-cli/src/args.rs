@@ -83,8 +83,14 @@ pub(crate) enum Command {
     Stop(StopArgs),
     /// Remove a job and all its state
     Clean(CleanArgs),
-    /// Check that the state of a job is whole
+    /// Check that the state of a job is whole: its database, checkpoints and caches
     Validate(ValidateArgs),
+    /// Look at checkpoints: list, show, validate, export or prune them
+    #[command(subcommand)]
+    Checkpoint(CheckpointCommand),
+    /// Look at a cache of results: list, validate or clear it
+    #[command(subcommand)]
+    Cache(CacheCommand),
     /// List the steps and effects of a program, or resolve an effect in doubt
     Steps(crate::commands::steps::StepsArgs),
     /// Say what there is to know about this machine and this place
@@ -180,9 +186,99 @@ pub(crate) struct CleanArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct ValidateArgs {
-    /// A job's name, or the path of a state directory or `job.db` [default: the latest job]
+    /// A job's name, or the path of a state directory, of checkpoints, of a cache or of a `job.db` [default: the latest job]
     #[arg(value_name = "JOB|PATH")]
     pub(crate) job: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum CheckpointCommand {
+    /// List the generations, the newest last; what they hold is not read
+    List(CheckpointArgs),
+    /// Show one generation: its metadata, fingerprint and buffers
+    Show(GenerationArgs),
+    /// Read every byte of every generation and say which are damaged
+    Validate(CheckpointArgs),
+    /// Write one generation as gzip and JSON Lines, and print the new file's path
+    Export(ExportArgs),
+    /// Remove old generations; the newest two, pinned and damaged ones stay
+    Prune(PruneArgs),
+}
+
+/// Whose checkpoints, and which state of them.
+#[derive(Debug, Args)]
+pub(crate) struct CheckpointArgs {
+    /// A directory of checkpoints, or a job that has some
+    #[arg(value_name = "DIR|JOB", value_hint = ValueHint::DirPath)]
+    pub(crate) place: PathBuf,
+    /// The state's name [default: all of them]
+    #[arg(value_name = "NAME")]
+    pub(crate) name: Option<String>,
+}
+
+/// Which generation.
+#[derive(Debug, Args)]
+pub(crate) struct GenerationArgs {
+    /// A directory of checkpoints, or a job that has some
+    #[arg(value_name = "DIR|JOB", value_hint = ValueHint::DirPath)]
+    pub(crate) place: PathBuf,
+    /// The state's name; needed if there are several
+    #[arg(value_name = "NAME")]
+    pub(crate) name: Option<String>,
+    /// The generation's number [default: the newest]
+    #[arg(short, long, value_name = "N")]
+    pub(crate) generation: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExportArgs {
+    #[command(flatten)]
+    pub(crate) which: GenerationArgs,
+    /// The folder of the new file
+    #[arg(long, value_name = "FOLDER", default_value = ".", value_hint = ValueHint::DirPath)]
+    pub(crate) to: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PruneArgs {
+    #[command(flatten)]
+    pub(crate) which: CheckpointArgs,
+    /// How many of the newest stay, at least 2
+    #[arg(long, value_name = "N", value_parser = parse_keep)]
+    pub(crate) keep: usize,
+    /// Each generation whose number is a multiple of this stays as well
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) keep_every: Option<u64>,
+    /// Only say what would be removed
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+/// How many generations stay: two at least, whatever is asked for.
+fn parse_keep(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(count) if count >= 2 => Ok(count),
+        Ok(_) => Err("the newest 2 always stay: one to go on from, and one to fall back to".into()),
+        Err(_) => Err("a number is needed, 2 or more".into()),
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum CacheCommand {
+    /// List the entries, the most recently used last
+    List(CacheArgs),
+    /// Read every byte of every entry and say which are damaged
+    Validate(CacheArgs),
+    /// Remove all entries
+    Clear(CacheArgs),
+}
+
+/// Which cache.
+#[derive(Debug, Args)]
+pub(crate) struct CacheArgs {
+    /// The cache's directory
+    #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) place: PathBuf,
 }
 
 #[derive(Debug, Args)]

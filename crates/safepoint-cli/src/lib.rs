@@ -10,6 +10,7 @@ mod page;
 mod render;
 mod run;
 mod settings;
+mod table;
 mod time;
 mod ui;
 
@@ -62,6 +63,8 @@ fn dispatch(cli: Cli) -> Exit {
         Command::Stop(args) => commands::stop::command(&context, &args),
         Command::Clean(args) => commands::clean::command(&context, &args),
         Command::Validate(args) => commands::validate::command(&context, &args),
+        Command::Checkpoint(command) => commands::checkpoint::command(&context, &command),
+        Command::Cache(command) => commands::cache::command(&context, &command),
         Command::Steps(args) => commands::steps::command(&context, &args),
         Command::Doctor(args) => commands::doctor::command(&context, &args),
         Command::Completions(args) => commands::completions::command(&context, &args),

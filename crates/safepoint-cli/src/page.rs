@@ -2,6 +2,7 @@
 
 use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
 
+use anstyle::Style;
 use safepoint::Result;
 use serde_json::{Map, Value};
 
@@ -25,6 +26,7 @@ pub(crate) fn with_schema(fields: Value) -> Value {
 pub(crate) struct Page {
     out: BufWriter<StdoutLock<'static>>,
     is_terminal: bool,
+    has_colour: bool,
     failure: Option<io::Error>,
 }
 
@@ -33,6 +35,7 @@ impl Page {
         let out = io::stdout().lock();
         Self {
             is_terminal: out.is_terminal(),
+            has_colour: anstream::AutoStream::choice(&out) != anstream::ColorChoice::Never,
             out: BufWriter::with_capacity(64 * 1024, out),
             failure: None,
         }
@@ -41,6 +44,15 @@ impl Page {
     /// Whether a person sees it, so that it may be drawn over and must not be steered.
     pub(crate) fn is_terminal(&self) -> bool {
         self.is_terminal
+    }
+
+    /// `text` in a style, where there are colours.
+    pub(crate) fn paint(&self, style: Style, text: &str) -> String {
+        if self.has_colour {
+            format!("{style}{text}{style:#}")
+        } else {
+            text.to_owned()
+        }
     }
 
     /// Writes bytes as they are. Says whether somebody still reads.

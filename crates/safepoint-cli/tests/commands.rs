@@ -4,55 +4,8 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Child, Stdio};
 
+use crate::shown::shows;
 use crate::support::{Place, Ran};
-
-/// What differs from run to run, and what stands for it.
-const FILTERS: &[(&str, &str)] = &[
-    (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", "[TIME]"),
-    (r"process \d+", "process [PID]"),
-    (r#"pid(":|=)\d+"#, "pid$1[PID]"),
-    (r"on `[^`]+`", "on `[HOST]`"),
-    (r#""host":"[^"]+""#, r#""host":"[HOST]""#),
-    (r#""(duration_us|age_ms)":\d+"#, r#""$1":[N]"#),
-    (
-        r#""(items_per_second|eta_seconds)":[0-9.e-]+"#,
-        r#""$1":[N]"#,
-    ),
-    (r#""bytes":\d+"#, r#""bytes":[N]"#),
-    (r"(?m),0,\d+,1,$", ",0,[N],1,"),
-    (r"elapsed_seconds=[0-9.e-]+", "elapsed_seconds=[N]"),
-    (r"\d+(\.\d+)? items/[sh]", "[RATE]"),
-    (r"\d+\.\d [KM]iB", "[SIZE]"),
-    (
-        r"\b(after|in|took|about|up to|process \[PID\],)( +)\d+(\.\d+)?m?s\b",
-        "$1$2[DURATION]",
-    ),
-    (r"(just now|\d+(\.\d+)?s ago)", "[AGO]"),
-    (r"\b0\.\d+\.\d+\b", "[VERSION]"),
-];
-
-/// Compares what a command did, as a whole.
-macro_rules! shows {
-    ($place:expr, $ran:expr, @$text:literal) => {
-        insta::with_settings!({filters => FILTERS.iter().copied()}, {
-            insta::assert_snapshot!(shown(&$place, &$ran), @$text);
-        });
-    };
-}
-
-fn shown(place: &Place, ran: &Ran) -> String {
-    let end = match (ran.code, ran.signal) {
-        (Some(code), _) => format!("exit {code}"),
-        (None, signal) => format!("killed by {}", signal.unwrap_or(0)),
-    };
-    let text = format!(
-        "{end}\n--- stdout\n{}--- stderr\n{}",
-        ran.stdout, ran.stderr
-    );
-    let canonical = place.path().canonicalize().expect("it is there");
-    text.replace(&*canonical.to_string_lossy(), "[DIR]")
-        .replace(&*place.path().to_string_lossy(), "[DIR]")
-}
 
 /// A place with a job `words` of five lines, all done.
 fn done_job() -> Place {
@@ -615,7 +568,7 @@ fn an_item_and_the_events_of_a_done_job_are_shown() {
     shows!(place, place.run(&["validate", "--json"]), @r#"
     exit 0
     --- stdout
-    {"schema":1,"job":"words","path":".safepoint/words/job.db","whole":true,"items":5,"steps":0,"events":2,"problems":[]}
+    {"schema":1,"job":"words","path":".safepoint/words/job.db","whole":true,"items":5,"steps":0,"events":2,"generations":0,"cache_entries":0,"problems":[]}
     --- stderr
     "#);
     shows!(place, place.run(&["retry"]), @"
@@ -1363,7 +1316,7 @@ fn damage_is_told_with_a_way_out() {
     shows!(place, place.run(&["validate", "--json"]), @r#"
     exit 5
     --- stdout
-    {"schema":1,"job":"words","path":".safepoint/words/job.db","whole":false,"items":null,"steps":0,"events":2,"problems":["`job.db` is damaged: SQLite cannot read it: file is not a database"]}
+    {"schema":1,"job":"words","path":".safepoint/words/job.db","whole":false,"items":null,"steps":0,"events":2,"generations":0,"cache_entries":0,"problems":["`job.db` is damaged: SQLite cannot read it: file is not a database"]}
     --- stderr
     error: job `words` is damaged: 1 problem found
     hint: put a backup back; or copy what is readable with SQLite's own shell: `sqlite3 .safepoint/words/job.db .recover | sqlite3 recovered.db` (or `.dump`, if it was built without that); or begin anew with `safepoint run --fresh`, which keeps this state as `words.previous`
@@ -1448,7 +1401,7 @@ fn a_path_can_be_validated_and_events_are_checked() {
     shows!(place, place.run(&["validate", ".safepoint/words"]), @"
     exit 0
     --- stdout
-    `.safepoint/words/job.db` is whole: 5 items, 2 events
+    `.safepoint/words` is whole: 5 items, 2 events
     --- stderr
     ");
     std::fs::copy(place.file(".safepoint/words/job.db"), place.file("copy.db")).expect("copied");

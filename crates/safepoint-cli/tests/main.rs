@@ -5,9 +5,12 @@
     reason = "tests write their own inputs and read the clock"
 )]
 
+mod caches;
+mod checkpoints;
 mod commands;
 mod faults;
 mod inputs;
+mod shown;
 mod steps;
 mod stopping;
 mod storms;

@@ -10,6 +10,8 @@
 )]
 
 #[cfg(feature = "checkpoint")]
+mod cache;
+#[cfg(feature = "checkpoint")]
 mod checkpoint_crashes;
 #[cfg(feature = "checkpoint")]
 mod checkpoint_disks;

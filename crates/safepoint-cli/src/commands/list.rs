@@ -62,7 +62,7 @@ fn object(job: &Listed, state: &Result<Status>) -> Value {
     }
 }
 
-fn error_object(error: &Error) -> Value {
+pub(crate) fn error_object(error: &Error) -> Value {
     json!({"kind": error.kind().name(), "message": error.chain()})
 }
 

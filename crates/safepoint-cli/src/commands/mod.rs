@@ -1,5 +1,7 @@
 //! The commands around `run`, one file each: read what the library says, and render it.
 
+pub(crate) mod cache;
+pub(crate) mod checkpoint;
 pub(crate) mod clean;
 pub(crate) mod completions;
 pub(crate) mod doctor;

@@ -30,6 +30,19 @@ impl Fingerprint {
         self
     }
 
+    /// As JSON in which equal fingerprints are equal: keys are sorted, those of values too.
+    pub(super) fn canonical(&self) -> String {
+        let mut keys: serde_json::Map<String, Value> = serde_json::Map::new();
+        keys.extend(
+            self.0
+                .iter()
+                .map(|(key, value)| (key.clone(), value.clone())),
+        );
+        let mut object = Value::Object(keys);
+        object.sort_all_objects();
+        object.to_string()
+    }
+
     /// The keys that differ, but those in `ignored`, each as "`key`: stored, now".
     pub(super) fn differences(&self, stored: &Self, ignored: &[String]) -> Vec<String> {
         let keys: std::collections::BTreeSet<_> = self.0.keys().chain(stored.0.keys()).collect();

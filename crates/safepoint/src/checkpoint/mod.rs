@@ -46,8 +46,11 @@
 //! loaded.
 
 mod background;
+pub mod cache;
 mod codec;
+mod contents;
 mod element;
+mod export;
 mod fingerprint;
 mod folder;
 mod forked;
@@ -66,12 +69,14 @@ mod schedule;
 mod staging;
 mod state;
 mod store;
+mod stream;
 #[cfg(test)]
 mod tests;
 mod write;
 
 pub use background::{HandedOver, SavedNow, WhenBusy};
 pub use codec::Compression;
+pub use contents::Contents;
 pub use element::{Element, ElementType};
 pub use fingerprint::Fingerprint;
 pub use folder::MAX_NAME;

@@ -95,24 +95,35 @@ impl fmt::Display for Notice {
 }
 
 /// Who hears of notices.
-#[derive(Clone, Default)]
-pub(super) struct Observer(Option<Arc<Tell>>);
+pub(super) struct Observer<N = Notice>(Option<Arc<Tell<N>>>);
 
-type Tell = dyn Fn(&Notice) + Send + Sync;
+type Tell<N> = dyn Fn(&N) + Send + Sync;
 
-impl Observer {
-    pub(super) fn new(tell: impl Fn(&Notice) + Send + Sync + 'static) -> Self {
+impl<N> Observer<N> {
+    pub(super) fn new(tell: impl Fn(&N) + Send + Sync + 'static) -> Self {
         Self(Some(Arc::new(tell)))
     }
 
-    pub(super) fn tell(&self, notice: &Notice) {
+    pub(super) fn tell(&self, notice: &N) {
         if let Some(tell) = &self.0 {
             tell(notice);
         }
     }
 }
 
-impl fmt::Debug for Observer {
+impl<N> Default for Observer<N> {
+    fn default() -> Self {
+        Self(None)
+    }
+}
+
+impl<N> Clone for Observer<N> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<N> fmt::Debug for Observer<N> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(if self.0.is_some() {
             "Observer"

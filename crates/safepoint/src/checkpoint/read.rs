@@ -69,6 +69,11 @@ impl OpenFile {
         })
     }
 
+    /// The file itself.
+    pub(super) fn stored(&self) -> &StoredFile {
+        &self.file
+    }
+
     /// The length of the file in bytes.
     pub(super) fn file_bytes(&self) -> u64 {
         self.trailer.file_bytes
@@ -96,6 +101,22 @@ impl OpenFile {
             return Err(damaged("its table of contents fails its checksum"));
         }
         Table::decode(&json, self.trailer.contents_at)
+    }
+
+    /// Fills `raw`, which is as long as the payload of this frame, by the caller's unpacker.
+    ///
+    /// # Errors
+    ///
+    /// As [`read_payload`](Self::read_payload).
+    pub(super) fn read_frame(
+        &self,
+        table: &Table,
+        number: usize,
+        unpacker: &mut Unpacker,
+        raw: &mut [u8],
+    ) -> Result<()> {
+        let read = |bytes: &mut [u8], at| self.file.read_at(bytes, at);
+        unpacker.unpack(number, &table.frames[number], &mut [raw], read)
     }
 
     /// Fills `parts`, which together are as long as the payload, with `workers` threads, the caller's included.

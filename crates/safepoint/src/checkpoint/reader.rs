@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::folder::{self, QUARANTINE, check_name, path_of};
 use super::format::damaged;
-use super::journal;
+use super::journal::{self, Record};
 use super::loaded::{Checkpoint, Target};
 use super::metadata::{Generation, Metadata};
 use super::notice::Skipped;
@@ -281,16 +281,26 @@ impl CheckpointReader {
         if error.kind() != ErrorKind::NotFound {
             return read;
         }
-        let (records, _) = journal::records(&self.folder(name))?;
-        let Some(record) = records
-            .iter()
-            .find(|record| record.generation == generation)
-        else {
+        let Some((_, checkpoint)) = self.read_record(name, generation)? else {
             return read;
         };
-        let checkpoint = journal::load(record).map_err(|error| of(error, name, generation))?;
         accept(checkpoint.metadata())?;
         Ok(checkpoint)
+    }
+
+    /// A generation that is a record of a journal, and where it is.
+    pub(super) fn read_record(
+        &self,
+        name: &str,
+        generation: Generation,
+    ) -> Result<Option<(Record, Checkpoint)>> {
+        let (mut records, _) = journal::records(&self.folder(name))?;
+        records.retain(|record| record.generation == generation);
+        let Some(record) = records.pop() else {
+            return Ok(None);
+        };
+        let checkpoint = journal::load(&record).map_err(|error| of(error, name, generation))?;
+        Ok(Some((record, checkpoint)))
     }
 
     fn read_file(

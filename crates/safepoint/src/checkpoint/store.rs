@@ -360,6 +360,20 @@ impl CheckpointStore {
             .save_child(to, &source.as_state(), details, Some(&parent))
     }
 
+    /// As [`CheckpointReader::export`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn export(
+        &self,
+        name: &str,
+        generation: Generation,
+        folder: impl AsRef<Path>,
+    ) -> Result<PathBuf> {
+        self.inner.reader.export(name, generation, folder)
+    }
+
     /// Where the files of `name` are, whether or not there are any.
     ///
     /// # Errors

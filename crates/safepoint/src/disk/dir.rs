@@ -303,12 +303,42 @@ pub fn size(path: &Path) -> Option<u64> {
 /// When a file's content last changed, in milliseconds since 1970 UTC; `None` if there is no such file.
 pub fn modified_ms(path: &Path) -> Option<i64> {
     let metadata = fs::symlink_metadata(path).ok()?;
-    Some(
-        metadata
-            .mtime()
-            .saturating_mul(1000)
-            .saturating_add(metadata.mtime_nsec() / 1_000_000),
-    )
+    Some(modified_ms_of(&metadata))
+}
+
+pub(super) fn modified_ms_of(metadata: &fs::Metadata) -> i64 {
+    metadata
+        .mtime()
+        .saturating_mul(1000)
+        .saturating_add(metadata.mtime_nsec() / 1_000_000)
+}
+
+/// A file in a directory, without a look into it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileStatus {
+    /// Its name.
+    pub name: String,
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// When its content last changed, or was said to, in milliseconds since 1970 UTC.
+    pub modified_ms: i64,
+}
+
+/// The regular files in `path`, as [`list_files`], with their sizes and times. One that goes meanwhile is left out.
+///
+/// # Errors
+///
+/// As [`list_files`].
+pub fn status_of_files(path: &Path) -> Result<Vec<FileStatus>> {
+    let look = |name: String| {
+        let metadata = fs::symlink_metadata(path.join(&name)).ok()?;
+        Some(FileStatus {
+            name,
+            bytes: metadata.len(),
+            modified_ms: modified_ms_of(&metadata),
+        })
+    };
+    Ok(list_files(path)?.into_iter().filter_map(look).collect())
 }
 
 /// The names of the regular files in `path`, in no order; none when `path` does not exist. Names that are not UTF-8 are left out.

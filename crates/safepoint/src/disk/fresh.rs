@@ -2,7 +2,7 @@
 
 use std::ffi::{CString, OsString};
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -105,6 +105,11 @@ impl FreshFile {
         }
     }
 
+    /// The file as a stream that is written from its beginning on.
+    pub fn writer(&self) -> FreshWriter<'_> {
+        FreshWriter { file: self, at: 0 }
+    }
+
     pub(super) fn file(&self) -> &File {
         &self.file
     }
@@ -129,20 +134,82 @@ impl FreshFile {
     ///
     /// [`ErrorKind::Io`](crate::ErrorKind::Io) when a sync fails or the name is taken. What was written must then be taken for lost:
     /// a kernel reports a failed write-back once and forgets it.
-    pub fn publish(mut self) -> Result<()> {
+    pub fn publish(self) -> Result<()> {
+        self.sync()?;
+        self.link(&self.path)
+            .map_err(|error| Error::io("name", &self.path, error))?;
+        self.settle()
+    }
+
+    /// Gives the file the first of these names in its directory that is free, and returns where it is now.
+    ///
+    /// # Durability
+    ///
+    /// As [`publish`](Self::publish).
+    ///
+    /// # Errors
+    ///
+    /// As [`publish`](Self::publish), when all of them are taken among others.
+    pub fn publish_first_free(
+        mut self,
+        names: impl IntoIterator<Item = String>,
+    ) -> Result<PathBuf> {
+        self.sync()?;
+        for name in names {
+            self.path.set_file_name(name);
+            match self.link(&self.path) {
+                Ok(()) => {
+                    let path = self.path.clone();
+                    self.settle()?;
+                    return Ok(path);
+                }
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(Error::io("name", &self.path, error)),
+            }
+        }
+        let taken = io::Error::from(io::ErrorKind::AlreadyExists);
+        Err(Error::io("name", &self.path, taken))
+    }
+
+    fn sync(&self) -> Result<()> {
         self.file
             .sync_data()
-            .map_err(|error| Error::io("sync", &self.path, error))?;
-        let linked = match &self.temporary {
-            None => link_nameless(&self.file, &self.path),
-            Some(temporary) => std::fs::hard_link(temporary, &self.path),
-        };
-        linked.map_err(|error| Error::io("name", &self.path, error))?;
+            .map_err(|error| Error::io("sync", &self.path, error))
+    }
+
+    fn link(&self, to: &Path) -> io::Result<()> {
+        match &self.temporary {
+            None => link_nameless(&self.file, to),
+            Some(temporary) => std::fs::hard_link(temporary, to),
+        }
+    }
+
+    /// Makes the name that it has now durable.
+    fn settle(mut self) -> Result<()> {
         if let Some(temporary) = self.temporary.take() {
             // The file has its name; a second one that stays only takes the place of the next private file.
             let _ = std::fs::remove_file(temporary);
         }
         sync_dir(parent_of(&self.path)?)
+    }
+}
+
+/// Writes a [`FreshFile`] from its beginning on.
+#[derive(Debug)]
+pub struct FreshWriter<'a> {
+    file: &'a FreshFile,
+    at: u64,
+}
+
+impl Write for FreshWriter<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.file.write_at(bytes, self.at)?;
+        self.at += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -216,5 +283,31 @@ mod tests {
             assert_eq!(names(folder.path()), ["state"]);
             std::fs::remove_file(&path).unwrap();
         }
+    }
+
+    #[test]
+    fn a_file_takes_the_first_name_that_is_free_and_replaces_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        for (begin, number) in [FreshFile::create, FreshFile::create_named]
+            .into_iter()
+            .zip([1_u8, 2])
+        {
+            let file = begin(&path).unwrap();
+            let mut writer = file.writer();
+            writer.write_all(b"in ").unwrap();
+            writer.write_all(&[b'0' + number]).unwrap();
+            let got = file.publish_first_free(["a", "b"].map(str::to_owned));
+            assert_eq!(
+                got.unwrap(),
+                folder.path().join(["a", "b"][usize::from(number) - 1])
+            );
+        }
+        assert_eq!(std::fs::read(&path).unwrap(), b"in 1");
+        assert_eq!(std::fs::read(folder.path().join("b")).unwrap(), b"in 2");
+        let third = FreshFile::create(&path).unwrap();
+        let refused = third.publish_first_free(["a", "b"].map(str::to_owned));
+        assert!(refused.unwrap_err().chain().contains("exists"));
+        assert_eq!(names(folder.path()).len(), 2);
     }
 }

@@ -15,18 +15,22 @@ mod forked;
 mod fresh;
 mod input;
 mod lock;
+mod lock_file;
 mod random_access;
 mod replace;
 mod reserve;
 mod stored;
 
 pub use append::{AppendFile, RotatingLog};
-pub use dir::{StateDir, list_dirs, list_files, modified_ms, remove_tree, size};
+pub use dir::{
+    FileStatus, StateDir, list_dirs, list_files, modified_ms, remove_tree, size, status_of_files,
+};
 pub use filesystem::{FilesystemKind, free_bytes};
 pub use forked::{Forked, ForkedWrite};
-pub use fresh::FreshFile;
+pub use fresh::{FreshFile, FreshWriter};
 pub use input::{FileIdentity, InputFile, open_input};
 pub use lock::{LockAttempt, OwnerLock};
+pub use lock_file::LockFile;
 pub use random_access::RandomAccessFile;
 pub use replace::{rename, replace, swap_into, sync_dir};
 pub use reserve::Reserve;

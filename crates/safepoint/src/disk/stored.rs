@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use super::dir::modified_ms_of;
 use crate::error::{Error, ErrorKind, Result};
 
 /// A regular file, opened to be read without following a link; several threads may read it at once.
@@ -13,6 +14,7 @@ pub struct StoredFile {
     file: File,
     path: PathBuf,
     length: u64,
+    modified_ms: i64,
 }
 
 impl StoredFile {
@@ -44,12 +46,33 @@ impl StoredFile {
             file,
             path: path.to_path_buf(),
             length: metadata.len(),
+            modified_ms: modified_ms_of(&metadata),
         })
     }
 
     /// Its size in bytes when it was opened.
     pub fn length(&self) -> u64 {
         self.length
+    }
+
+    /// When its content last changed, or was said to, in milliseconds since 1970 UTC, as it was when it was opened.
+    pub fn modified_ms(&self) -> i64 {
+        self.modified_ms
+    }
+
+    /// Says that its content changed just now. Not synced.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Io`] when the file system refuses, one that is mounted to be read only for instance.
+    pub fn touch(&self) -> Result<()> {
+        use rustix::fs::{Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, futimens};
+        let at = |tv_nsec| Timespec { tv_sec: 0, tv_nsec };
+        let times = Timestamps {
+            last_access: at(UTIME_OMIT),
+            last_modification: at(UTIME_NOW),
+        };
+        futimens(&self.file, &times).map_err(|error| Error::io("touch", &self.path, error.into()))
     }
 
     /// Where it is.

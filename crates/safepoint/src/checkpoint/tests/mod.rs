@@ -6,6 +6,7 @@
 
 mod background;
 mod damage;
+mod export;
 mod hostile;
 mod journal;
 mod saving;
@@ -15,7 +16,7 @@ use std::path::Path;
 use super::{CheckpointStore, Details, Saved, State};
 
 /// A state of `bytes` bytes that belongs to `step`, and that compresses only where asked for.
-fn payload(step: u64, bytes: usize, compressible: bool) -> Vec<u8> {
+pub(super) fn payload(step: u64, bytes: usize, compressible: bool) -> Vec<u8> {
     let mut seed = step.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
     let mut next = || {
         seed ^= seed << 13;
