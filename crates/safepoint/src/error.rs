@@ -135,7 +135,7 @@ impl Error {
     }
 
     /// Puts what it happened to in front: `message`, with this error as its source. Kind and hint stay.
-    #[cfg(any(feature = "checkpoint", feature = "steps"))]
+    #[cfg(feature = "checkpoint")]
     pub(crate) fn about(self, message: impl Into<String>) -> Self {
         Self(Box::new(Inner {
             kind: self.0.kind,

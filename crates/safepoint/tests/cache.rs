@@ -85,7 +85,7 @@ fn asks_from_eight_threads() {
                 let value = cache.get_or_try_insert_with("words", &of(), || {
                     say("computing");
                     wait_for_a_line();
-                    Result::Ok(std::process::id())
+                    Ok::<_, safepoint::Error>(std::process::id())
                 });
                 say(&format!("value {}", value.unwrap()));
             });
