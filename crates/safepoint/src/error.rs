@@ -9,7 +9,7 @@ use std::io;
 use std::path::Path;
 
 /// What the crate's fallible functions return.
-pub type Result<T, E = Error> = std::result::Result<T, E>;
+pub type Result<T> = std::result::Result<T, Error>;
 
 /// What kind of thing went wrong, as coarse as a caller's decisions are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
