@@ -64,6 +64,7 @@ pub use self::statistics::Statistics;
 use self::turns::Turns;
 use super::element::ElementType;
 use super::fingerprint::Fingerprint;
+use super::gathered::Gathered;
 use super::loaded::{Checkpoint, Target};
 use super::metadata::{Details, Generation, Metadata};
 use super::notice::Observer;
@@ -287,7 +288,7 @@ impl Cache {
         let name = wanted.name.file();
         self.place.dir.remove(&name)?;
         let path = self.place.dir.file(&name);
-        let bytes = write(&path, state, &metadata, self.writing)?;
+        let bytes = write(&path, &Gathered::of(state)?, &metadata, self.writing)?;
         if let Some(limit) = self.room.limit().filter(|limit| bytes > *limit) {
             self.place.dir.remove(&name)?;
             return Err(Error::invalid(format!(
