@@ -568,7 +568,7 @@ fn an_item_and_the_events_of_a_done_job_are_shown() {
     shows!(place, place.run(&["validate", "--json"]), @r#"
     exit 0
     --- stdout
-    {"schema":1,"job":"words","path":".safepoint/words/job.db","whole":true,"items":5,"events":2,"generations":0,"cache_entries":0,"problems":[]}
+    {"schema":1,"job":"words","path":".safepoint/words/job.db","whole":true,"items":5,"steps":0,"events":2,"generations":0,"cache_entries":0,"problems":[]}
     --- stderr
     "#);
     shows!(place, place.run(&["retry"]), @"
@@ -1316,7 +1316,7 @@ fn damage_is_told_with_a_way_out() {
     shows!(place, place.run(&["validate", "--json"]), @r#"
     exit 5
     --- stdout
-    {"schema":1,"job":"words","path":".safepoint/words/job.db","whole":false,"items":null,"events":2,"generations":0,"cache_entries":0,"problems":["`job.db` is damaged: SQLite cannot read it: file is not a database"]}
+    {"schema":1,"job":"words","path":".safepoint/words/job.db","whole":false,"items":null,"steps":0,"events":2,"generations":0,"cache_entries":0,"problems":["`job.db` is damaged: SQLite cannot read it: file is not a database"]}
     --- stderr
     error: job `words` is damaged: 1 problem found
     hint: put a backup back; or copy what is readable with SQLite's own shell: `sqlite3 .safepoint/words/job.db .recover | sqlite3 recovered.db` (or `.dump`, if it was built without that); or begin anew with `safepoint run --fresh`, which keeps this state as `words.previous`

@@ -81,7 +81,8 @@ impl Place {
             if let Some(_lock) = LockFile::try_take(&self.lock(&name))? {
                 let beginning = format!(".{}.", name.file());
                 for file in disk::list_files(self.dir.path())? {
-                    if file.starts_with(&beginning) && file.ends_with(".new") {
+                    let private = file.strip_suffix(".new");
+                    if private.is_some_and(|name| name.starts_with(&beginning)) {
                         self.dir.remove(&file)?;
                     }
                 }
