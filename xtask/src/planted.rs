@@ -1,7 +1,8 @@
 //! Planted bugs: each is a small patch that makes the program break a promise, with the check that must notice.
 //!
 //! A patch begins with lines of text: what the bug is, and `Check:` with the name of a test. `storms::...` is of the command's one test
-//! binary, `shutdown::models::...` is a model, and any other `shutdown::...` stands in the library itself. The patch is applied to a copy of
+//! binary, `safepoint::...` of that of the library, `shutdown::models::...` is a model, and any other `shutdown::...` or `checkpoint::...` stands in the
+//! library itself. The patch is applied to a copy of
 //! the sources below `target/planted`, which is built and tested there. A check that passes in spite of its bug is worth nothing.
 #![expect(
     clippy::disallowed_methods,
@@ -28,13 +29,20 @@ pub struct Bug {
     pub check: String,
 }
 
+/// What the checks of [`Suite::Program`] begin with.
+const PROGRAM: &str = "safepoint::";
+
 /// Where a check is run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Suite {
     /// The command's one test binary.
     Command,
+    /// The library's test binary: real processes, and nothing but what it exports.
+    Program,
     /// The library's own tests; the shutdown room needs no feature.
     Library,
+    /// The library's own tests of its checkpoints.
+    Checkpoints,
     /// The models of the shutdown room.
     Models,
 }
@@ -43,8 +51,12 @@ impl Suite {
     fn of(check: &str) -> Self {
         if check.starts_with(models::MODULE) {
             Self::Models
+        } else if check.starts_with(PROGRAM) {
+            Self::Program
         } else if check.starts_with("shutdown::") {
             Self::Library
+        } else if check.starts_with("checkpoint::") {
+            Self::Checkpoints
         } else {
             Self::Command
         }
@@ -194,6 +206,25 @@ fn passes(tree: &Path, place: &Path, check: &str) -> io::Result<bool> {
     let suite: &[&str] = match Suite::of(check) {
         Suite::Command => &["--package", "safepoint-cli", "--test", "main"],
         Suite::Library => &["--package", "safepoint", "--no-default-features", "--lib"],
+        Suite::Checkpoints => &[
+            "--package",
+            "safepoint",
+            "--no-default-features",
+            "--features",
+            "checkpoint",
+            "--lib",
+        ],
+        // The tests of the second package are there for its programs, which are built with them.
+        Suite::Program => &[
+            "--package",
+            "safepoint",
+            "--package",
+            "safepoint-testkit",
+            "--test",
+            "main",
+            "--test",
+            "it",
+        ],
         Suite::Models => {
             let name = check.trim_start_matches(models::MODULE);
             let verdict = models::models_in(tree, &place.join("models"), name)?;
@@ -220,7 +251,8 @@ fn passes(tree: &Path, place: &Path, check: &str) -> io::Result<bool> {
         let messages = String::from_utf8_lossy(&built.stderr).into_owned();
         return Err(io::Error::other(format!("it does not build:\n{messages}")));
     }
-    let tested = cargo(&["--", "--exact", check]).output()?;
+    let name = check.strip_prefix(PROGRAM).unwrap_or(check);
+    let tested = cargo(&["--", "--exact", name]).output()?;
     Ok(tested.status.success())
 }
 
@@ -247,10 +279,12 @@ mod tests {
                 "{} does not apply any more",
                 bug.patch.display()
             );
-            let (module, test) = bug.check.rsplit_once("::").expect("module::test");
+            let name = bug.check.strip_prefix(PROGRAM).unwrap_or(&bug.check);
+            let (module, test) = name.rsplit_once("::").expect("module::test");
             let folder = root().join(match Suite::of(&bug.check) {
                 Suite::Command => "crates/safepoint-cli/tests",
-                Suite::Library | Suite::Models => "crates/safepoint/src",
+                Suite::Program => "crates/safepoint/tests",
+                Suite::Library | Suite::Checkpoints | Suite::Models => "crates/safepoint/src",
             });
             // The last parts of a path may be modules within a file.
             let parts: Vec<&str> = module.split("::").collect();

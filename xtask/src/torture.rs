@@ -235,7 +235,7 @@ fn torture_saves(
             (name, ", files need a name", saves, true),
         ]
     });
-    let share = plan.save_kills.div_ceil(6);
+    let share = plan.save_kills.div_ceil(2 * shapes().len() as u64);
     for (number, (name, how, saves, named)) in (0..).zip(shares) {
         let mut total = SaveReport::default();
         while total.kills < share && total.problems.len() < 50 {

@@ -41,7 +41,7 @@ enum Unit {
 
 fn main() {
     let mut arguments = std::env::args().skip(1);
-    let (mut rounds, mut divisor, mut disk) = (7, 1, std::env::temp_dir());
+    let (mut rounds, mut divisor, mut disk) = (5, 1, std::env::temp_dir());
     let mut only = String::new();
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
@@ -63,25 +63,25 @@ fn main() {
             "steps, 8 threads",
             Unit::PerSecond,
             |place, count| steps(place, count, THREADS),
-            80_000,
+            40_000,
         ),
         tool(
             "steps, 1 thread",
             Unit::PerSecond,
             |place, count| steps(place, count, 1),
-            8_000,
+            4_000,
         ),
         tool(
             "SQLite alone, 1 thread, one commit a row",
             Unit::PerSecond,
             |place, count| sqlite(place, count, 1),
-            8_000,
+            4_000,
         ),
         tool(
             "SQLite alone, 1 thread, 8 rows a commit",
             Unit::PerSecond,
             |place, count| sqlite(place, count, 8),
-            64_000,
+            32_000,
         ),
         tool(
             "SQLite alone, 1 thread, 1000 rows a commit",
@@ -93,13 +93,13 @@ fn main() {
             "a file, 1 thread, one fdatasync a line",
             Unit::PerSecond,
             |place, count| file(place, count, 1),
-            8_000,
+            4_000,
         ),
         tool(
             "a file, 1 thread, one fdatasync for 8 lines",
             Unit::PerSecond,
             |place, count| file(place, count, 8),
-            64_000,
+            32_000,
         ),
         tool(
             "steps, complete already, 1 thread",
@@ -145,6 +145,12 @@ fn eprintln_round(round: usize, rounds: usize) {
     let _ = writeln!(std::io::stderr(), "round {round} of {rounds}");
 }
 
+fn join(running: Vec<std::thread::ScopedJoinHandle<'_, ()>>) {
+    for thread in running {
+        thread.join().unwrap();
+    }
+}
+
 fn seconds(work: impl FnOnce()) -> f64 {
     let began = Instant::now();
     work();
@@ -172,11 +178,7 @@ fn steps(place: &Path, count: usize, threads: usize) -> Timed {
             })
             .collect();
         together.wait();
-        taken = seconds(|| {
-            running
-                .into_iter()
-                .for_each(|thread| thread.join().unwrap())
-        });
+        taken = seconds(|| join(running));
     });
     steps.close().unwrap();
     (each * threads, taken)
@@ -206,11 +208,7 @@ fn skip(place: &Path, count: usize, threads: usize) -> Timed {
                 })
                 .collect();
             together.wait();
-            taken += seconds(|| {
-                running
-                    .into_iter()
-                    .for_each(|thread| thread.join().unwrap())
-            });
+            taken += seconds(|| join(running));
         });
         done += each * threads;
         steps.close().unwrap();
@@ -240,10 +238,7 @@ fn sqlite(place: &Path, count: usize, rows: usize) -> Timed {
         for first in (0..count).step_by(rows) {
             begin.execute(()).unwrap();
             for number in first..(first + rows).min(count) {
-                let row = params![
-                    format!("T0/run-{number}"),
-                    "[0,\"a result of some length\"]"
-                ];
+                let row = params![name(number), "[0,\"a result of some length\"]"];
                 insert.execute(row).unwrap();
             }
             commit.execute(()).unwrap();
@@ -263,7 +258,8 @@ fn file(place: &Path, count: usize, lines: usize) -> Timed {
             let mut text = String::new();
             for number in first..(first + lines).min(count) {
                 text.push_str(&format!(
-                    "T0/run-{number} [0,\"a result of some length\"]\n"
+                    "{} [0,\"a result of some length\"]\n",
+                    name(number)
                 ));
             }
             file.write_all(text.as_bytes()).unwrap();

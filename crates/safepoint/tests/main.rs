@@ -14,6 +14,8 @@ mod cache;
 #[cfg(feature = "checkpoint")]
 mod checkpoint_crashes;
 #[cfg(feature = "checkpoint")]
+mod checkpoint_disks;
+#[cfg(feature = "checkpoint")]
 mod checkpoint_format;
 #[cfg(feature = "checkpoint")]
 mod checkpoint_power;

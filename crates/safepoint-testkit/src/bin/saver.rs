@@ -7,8 +7,8 @@
 use std::io::{self, BufRead, Write};
 use std::process::ExitCode;
 
-use safepoint::checkpoint::{CheckpointStore, Details, Retention};
-use safepoint_testkit::saves::{Plan, Said};
+use safepoint::checkpoint::{CheckpointStore, Details, Retention, Saved, State};
+use safepoint_testkit::saves::{How, Plan, Said};
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
@@ -69,7 +69,12 @@ fn find(store: &CheckpointStore, plan: &Plan, name: &str) -> Result<u64, String>
 
 fn save(store: &CheckpointStore, plan: &Plan, name: &str, step: u64) {
     let payload = plan.payload(name, step);
-    let saved = store.save(name, &plan.state(&payload), &Details::new().step(step));
+    let (state, details) = (plan.state(&payload), Details::new().step(step));
+    let saved = match plan.how {
+        How::Now => store.save(name, &state, &details),
+        How::Small => store.save_small(name, &state, &details),
+        How::Background => in_background(store, plan, name, state, details),
+    };
     let name = name.to_owned();
     say(&match saved {
         Ok(saved) => Said::Saved {
@@ -83,6 +88,21 @@ fn save(store: &CheckpointStore, plan: &Plan, name: &str, step: u64) {
             why: told(&error),
         },
     });
+}
+
+/// Hands the state over and makes the next one while it is saved, as a loop does.
+fn in_background(
+    store: &CheckpointStore,
+    plan: &Plan,
+    name: &str,
+    state: State<'_>,
+    details: Details,
+) -> safepoint::Result<Saved> {
+    let step = details.step.unwrap_or(0);
+    store.save_in_background(name, state, details)?;
+    std::hint::black_box(plan.payload(name, step + 1));
+    let saved = store.finish_background()?;
+    Ok(saved.expect("what was handed over was saved, or failed"))
 }
 
 /// Kind, chain and hint in one line.

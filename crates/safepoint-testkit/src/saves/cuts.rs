@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 
-use super::{Acknowledged, Place, Plan, Said, Saver, verify};
+use super::{Acknowledged, How, Place, Plan, Said, Saver, verify};
 use crate::faults::Faults;
 use crate::image::{History, Names, Policy};
 use crate::trace::Trace;
@@ -124,8 +124,8 @@ impl fmt::Display for Cuts {
     }
 }
 
-/// The shapes of states that are tried: small, in several frames by two threads, and two that are compressed.
-pub fn shapes() -> [(&'static str, Plan); 3] {
+/// The shapes of states that are tried: small, in several frames by two threads, two that are compressed, and the other ways to save.
+pub fn shapes() -> [(&'static str, Plan); 5] {
     let small = Plan::default();
     let large = Plan {
         bytes: 3 << 20,
@@ -138,9 +138,21 @@ pub fn shapes() -> [(&'static str, Plan); 3] {
         compressible: true,
         ..Plan::default()
     };
+    let journal = Plan {
+        how: How::Small,
+        bytes: 500,
+        ..Plan::default()
+    };
+    let background = Plan {
+        how: How::Background,
+        bytes: 300_000,
+        ..Plan::default()
+    };
     [
         ("a small state", small),
         ("a large state, in frames by two threads", large),
         ("two states that are compressed", several),
+        ("a small state, in a journal", journal),
+        ("a state that is saved in the background", background),
     ]
 }

@@ -17,7 +17,7 @@ use std::process::{Command, ExitStatus, Stdio};
 
 pub use cuts::{Cuts, Recorded, policies, shapes};
 pub use place::{Copy, Place};
-pub use plan::Plan;
+pub use plan::{How, Plan};
 pub use said::Said;
 pub use storm::{SaveReport, SaveStorm};
 pub use verify::{Acknowledged, Verdict, verify};

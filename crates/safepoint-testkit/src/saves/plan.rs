@@ -9,9 +9,42 @@ use crate::random::Random;
 /// The content is made in blocks of this many bytes, because a saver is often built without optimizations.
 const BLOCK: usize = 4096;
 
+/// Which call saves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum How {
+    /// `save`.
+    #[default]
+    Now,
+    /// `save_small`, so to a journal where it can.
+    Small,
+    /// `save_in_background`, and `finish_background` once the next step is made.
+    Background,
+}
+
+impl How {
+    const ALL: [(Self, &str); 3] = [
+        (Self::Now, "now"),
+        (Self::Small, "small"),
+        (Self::Background, "background"),
+    ];
+
+    fn name(self) -> String {
+        let mut all = Self::ALL.iter();
+        let found = all.find(|(how, _)| *how == self);
+        found.map_or("", |(_, name)| name).to_owned()
+    }
+
+    fn parse(name: &str) -> Option<Self> {
+        let mut all = Self::ALL.iter();
+        all.find(|(_, other)| *other == name).map(|(how, _)| *how)
+    }
+}
+
 /// States to be saved, step by step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
+    /// Which call saves them.
+    pub how: How,
     /// The states; each step saves all of them.
     pub names: Vec<String>,
     /// Decides the content.
@@ -35,6 +68,7 @@ pub struct Plan {
 impl Default for Plan {
     fn default() -> Self {
         Self {
+            how: How::Now,
             names: vec!["model".to_owned()],
             seed: 1,
             bytes: 3000,
@@ -52,6 +86,7 @@ impl Plan {
     /// The arguments of the program `saver`, behind the directory.
     pub fn arguments(&self) -> Vec<OsString> {
         let settings = [
+            ("--how", self.how.name()),
             ("--names", self.names.join(",")),
             ("--seed", self.seed.to_string()),
             ("--bytes", self.bytes.to_string()),
@@ -85,6 +120,9 @@ impl Plan {
                 return Err(format!("{} needs a value", pair[0]));
             };
             match name.as_str() {
+                "--how" => {
+                    plan.how = How::parse(value).ok_or(format!("{name}: `{value}`?"))?;
+                }
                 "--names" => plan.names = value.split(',').map(str::to_owned).collect(),
                 "--seed" => plan.seed = read(name, value)?,
                 "--bytes" => plan.bytes = read(name, value)?,
@@ -169,6 +207,7 @@ mod tests {
     #[test]
     fn arguments_go_there_and_back() {
         let plan = Plan {
+            how: How::Background,
             names: vec!["a".into(), "b".into()],
             seed: 9,
             bytes: 10,

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use safepoint::checkpoint::{Checkpoint, CheckpointStore, Generation};
 
-use super::plan::Plan;
+use super::plan::{How, Plan};
 use super::said::Said;
 
 /// What was acknowledged, by the name of the state: the steps by their generations.
@@ -109,7 +109,12 @@ fn look(
         }
     };
     for skipped in newest.iter().flat_map(Checkpoint::skipped) {
-        verdict.unreadable(skipped.to_string());
+        // What a crash tore at the end of a journal was never acknowledged, and has to be told.
+        let torn =
+            plan.how == How::Small && last.is_some_and(|(last, _)| skipped.generation.0 > last);
+        if !torn {
+            verdict.unreadable(skipped.to_string());
+        }
     }
     let newest = newest.as_ref().map(|newest| {
         let step = newest.metadata().details.step.unwrap_or(0);
@@ -129,6 +134,10 @@ fn look(
             Err(error) => verdict.unreadable(error.chain()),
         }
     }
+    if plan.how == How::Small {
+        // The states of a journal go with it.
+        return;
+    }
     for (generation, _) in acknowledged.of_state(name) {
         let kept = generation + plan.keep as u64 > highest;
         let there = listed
@@ -145,7 +154,12 @@ fn look(
 fn left_over(folder: &Path, verdict: &mut Verdict) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let name = entry.file_name();
-        if !name.to_string_lossy().ends_with(".ckpt") {
+        let name = name.to_string_lossy();
+        if ![".ckpt", ".journal"]
+            .iter()
+            .any(|ending| name.ends_with(ending))
+            || name.starts_with('.')
+        {
             verdict.left_over += 1;
             let problem = format!("{} is left over", entry.path().display());
             verdict.problems.push(problem);

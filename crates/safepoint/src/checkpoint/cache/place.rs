@@ -81,8 +81,7 @@ impl Place {
             if let Some(_lock) = LockFile::try_take(&self.lock(&name))? {
                 let beginning = format!(".{}.", name.file());
                 for file in disk::list_files(self.dir.path())? {
-                    let private = file.strip_suffix(".new");
-                    if private.is_some_and(|name| name.starts_with(&beginning)) {
+                    if file.starts_with(&beginning) && file.strip_suffix(".new").is_some() {
                         self.dir.remove(&file)?;
                     }
                 }

@@ -1,7 +1,7 @@
 //! A cache on a real disk, in one process; `tests/cache.rs` has several.
 #![expect(
     clippy::disallowed_methods,
-    reason = "what damages files and sets their times must be able to do so plainly"
+    reason = "what damages and ages entries must be able to write them plainly"
 )]
 
 use std::cell::Cell;

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
 use serde_json::Value;
 
 use super::payload;
@@ -276,29 +277,34 @@ fn read_all(folder: &Path, bytes: &[u8]) {
     }
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
-
-    #[test]
-    fn a_file_made_to_harm_ends_in_an_error_of_a_known_kind(
-        which in 0_usize..4,
-        deep in proptest::collection::vec(changes(), 0..4),
-        flat in proptest::collection::vec(changes(), 0..2),
-    ) {
-        let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
-        let mut file = FILES.with(|files| files[which].clone());
+#[test]
+fn a_file_made_to_harm_ends_in_an_error_of_a_known_kind() {
+    let files = valid_files();
+    let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
+    let folder = folder.unwrap();
+    let inputs = (
+        0..files.len(),
+        proptest::collection::vec(changes(), 0..4),
+        proptest::collection::vec(changes(), 0..2),
+    );
+    let mut runner = TestRunner::new(ProptestConfig {
+        cases: 2000,
+        // The input that fails is printed whole.
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    });
+    let tried = runner.run(&inputs, |(which, deep, flat)| {
+        let mut file = files[which].clone();
         for change in deep.iter().filter(|change| change.mends()) {
             file = change.apply(file);
         }
         for change in flat.iter().filter(|change| !change.mends()) {
-            file = change.apply_raw(file);
+            file = change.apply(file);
         }
         read_all(folder.path(), &file);
-    }
-}
-
-thread_local! {
-    static FILES: Vec<Vec<u8>> = valid_files();
+        Ok(())
+    });
+    tried.unwrap();
 }
 
 #[test]
