@@ -43,6 +43,7 @@
 //! | [`systemd`] | `READY`, `STOPPING`, more time while units make progress, the watchdog | feature `systemd` |
 //! | [`on_tokio`] | tracked spawning, `CancellationToken` in both directions | feature `tokio` |
 //! | [`job`] | the runner: input, items, attempts, results | feature `job` |
+//! | [`checkpoint`] | generations of state in files, and a [cache](checkpoint::cache) of results | feature `checkpoint` |
 //! | [`steps`] | steps of a program that run once, effects that are not repeated by mistake | feature `steps` |
 //! | [`queue`] | durable items and steps in SQLite | feature `job` or `steps` |
 //! | [`process`] | children in groups, ended and reaped as groups | feature `job` |
@@ -74,6 +75,11 @@
 //! 12. When a step returns a result, that result is durable, and is what every later run gets without running it.
 //! 13. A step that was cut off, failed or panicked is not recorded. A name that is asked for twice in a run is refused before its body runs.
 //! 14. The body of an effect begins after its intent is durable; in doubt it is repeated only if its author or a person said so.
+//!
+//! Of the [cache](checkpoint::cache):
+//!
+//! 15. Of all who ask for an entry at once, in threads and processes, one computes it. An error, a panic or a kill of that one leaves the entry to the next.
+//! 16. What is returned passed every checksum and has the key and the fingerprint asked for; what does not is computed anew, and told.
 //!
 //! # Not guaranteed
 //!
@@ -118,6 +124,7 @@
 //! | a worker's answer | 16 MiB (`job::MAX_ANSWER`) |
 //! | a job's name | 100 bytes of `[A-Za-z0-9._-]` (`job::MAX_NAME`) |
 //! | results that wait for one sync | 4096, or 16 MiB |
+//! | a key of a cache's entry, its fingerprint as JSON | 1000 bytes (`checkpoint::cache::MAX_KEY`), 64 KiB (`checkpoint::cache::MAX_FINGERPRINT`) |
 //! | a step's whole name, an effect's key | 200 bytes (`steps::MAX_NAME`) |
 //! | a result of a step or effect, as JSON | 16 MiB (`steps::MAX_RESULT`) |
 
@@ -169,5 +176,7 @@ pub use steps::Steps;
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]
 #[doc = include_str!("../../../docs/src/guides/embedding.md")]
+#[cfg_attr(feature = "checkpoint", doc = include_str!("../../../docs/src/guides/checkpoints.md"))]
+#[cfg_attr(feature = "checkpoint", doc = include_str!("../../../docs/src/guides/cache.md"))]
 #[cfg_attr(feature = "steps", doc = include_str!("../../../docs/src/guides/steps.md"))]
 mod book {}

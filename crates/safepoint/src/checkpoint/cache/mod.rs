@@ -9,11 +9,11 @@
 //! # let path = folder.path().join("cache");
 //! let cache = Cache::builder(path).at_most_bytes(10 << 30).open()?;
 //! let of = Fingerprint::new().with("corpus", "v3").with("vocabulary", 32_000);
-//! let words: Vec<String> = cache.get_or_try_insert_with("words", &of, || {
-//!     safepoint::Result::Ok(vec!["expensive".to_owned()]) // computed once, by one of all processes
+//! let words = cache.get_or_try_insert_with("words", &of, || -> safepoint::Result<Vec<String>> {
+//!     Ok(vec!["expensive".to_owned()]) // computed once, by one of all processes
 //! })?;
 //! # assert_eq!(words, ["expensive"]);
-//! # let again = cache.get_or_try_insert_with("words", &of, || -> safepoint::Result<Vec<String>> { unreachable!() })?;
+//! # let again: Vec<String> = cache.get_or_try_insert_with("words", &of, || -> safepoint::Result<_> { unreachable!() })?;
 //! # assert_eq!((words, 1), (again, cache.statistics().hits));
 //! # Ok(())
 //! # }
