@@ -9,7 +9,7 @@ use std::io;
 use std::path::Path;
 
 /// What the crate's fallible functions return.
-pub type Result<T, E = Error> = std::result::Result<T, E>;
+pub type Result<T> = std::result::Result<T, Error>;
 
 /// What kind of thing went wrong, as coarse as a caller's decisions are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -135,7 +135,7 @@ impl Error {
     }
 
     /// Puts what it happened to in front: `message`, with this error as its source. Kind and hint stay.
-    #[cfg(any(feature = "checkpoint", feature = "steps"))]
+    #[cfg(feature = "checkpoint")]
     pub(crate) fn about(self, message: impl Into<String>) -> Self {
         Self(Box::new(Inner {
             kind: self.0.kind,

@@ -85,7 +85,7 @@ fn asks_from_eight_threads() {
                 let value = cache.get_or_try_insert_with("words", &of(), || {
                     say("computing");
                     wait_for_a_line();
-                    Result::Ok(std::process::id())
+                    safepoint::Result::Ok(std::process::id())
                 });
                 say(&format!("value {}", value.unwrap()));
             });
@@ -199,10 +199,10 @@ fn asks(folder: &Path, say: impl Fn(&str)) -> Result<()> {
 
 #[test]
 fn asks_for_two_values() {
-    if is_role("cache::asks_for_two_values") {
-        if let Err(error) = asks(&folder(), say) {
-            say(&error.chain());
-        }
+    if is_role("cache::asks_for_two_values")
+        && let Err(error) = asks(&folder(), say)
+    {
+        say(&error.chain());
     }
 }
 

@@ -22,11 +22,11 @@ pub enum InDoubt<'a, T, E> {
 }
 
 /// Finds out whether an effect has happened.
-type Ask<'a, T, E> = Box<dyn FnOnce(&str) -> Result<Answer<T>, E> + 'a>;
+type Ask<'a, T, E> = Box<dyn FnOnce(&str) -> std::result::Result<Answer<T>, E> + 'a>;
 
 impl<'a, T, E> InDoubt<'a, T, E> {
     /// Asks `check`, with the idempotency key, whether the effect has happened. If it cannot say, and returns an error, the effect stays in doubt.
-    pub fn ask(check: impl FnOnce(&str) -> Result<Answer<T>, E> + 'a) -> Self {
+    pub fn ask(check: impl FnOnce(&str) -> std::result::Result<Answer<T>, E> + 'a) -> Self {
         Self::Ask(Box::new(check))
     }
 }

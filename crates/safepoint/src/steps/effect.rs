@@ -102,8 +102,8 @@ impl Scope {
         &self,
         key: impl AsRef<str>,
         in_doubt: InDoubt<'_, T, E>,
-        body: impl FnOnce(&Intent) -> Result<T, E>,
-    ) -> Result<Effect<T>, E>
+        body: impl FnOnce(&Intent) -> std::result::Result<T, E>,
+    ) -> std::result::Result<Effect<T>, E>
     where
         T: Serialize + DeserializeOwned,
         E: From<Error> + Display,

@@ -77,8 +77,8 @@ impl Scope {
     pub fn stage<R, E: From<Error> + Display>(
         &self,
         name: impl AsRef<str>,
-        body: impl FnOnce(&Self) -> Result<Option<R>, E>,
-    ) -> Result<Option<R>, E> {
+        body: impl FnOnce(&Self) -> std::result::Result<Option<R>, E>,
+    ) -> std::result::Result<Option<R>, E> {
         let stage = self.scope(name);
         name::check(&stage.path)?;
         let room = &*self.room;
@@ -124,8 +124,8 @@ impl Scope {
     pub fn step<T, E>(
         &self,
         name: impl AsRef<str>,
-        body: impl FnOnce() -> Result<T, E>,
-    ) -> Result<Option<T>, E>
+        body: impl FnOnce() -> std::result::Result<T, E>,
+    ) -> std::result::Result<Option<T>, E>
     where
         T: Serialize + DeserializeOwned,
         E: From<Error> + Display,

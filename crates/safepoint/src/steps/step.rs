@@ -93,8 +93,8 @@ impl<T: Serialize + DeserializeOwned> Step<'_, T> {
     /// As [`Scope::step`](super::Scope::step), and a memoised error of an earlier run.
     pub fn run<E: From<Error> + Display>(
         self,
-        body: impl FnOnce() -> Result<T, E>,
-    ) -> Result<Option<T>, E> {
+        body: impl FnOnce() -> std::result::Result<T, E>,
+    ) -> std::result::Result<Option<T>, E> {
         let Self {
             room,
             name,
@@ -163,7 +163,10 @@ impl<T: Serialize + DeserializeOwned> Step<'_, T> {
 }
 
 /// Runs the body. A panic of it is noted, and goes on.
-fn in_progress<T, E>(begun: &Begun<'_>, body: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+fn in_progress<T, E>(
+    begun: &Begun<'_>,
+    body: impl FnOnce() -> std::result::Result<T, E>,
+) -> std::result::Result<T, E> {
     struct Unwinding<'a>(&'a Begun<'a>);
     impl Drop for Unwinding<'_> {
         fn drop(&mut self) {

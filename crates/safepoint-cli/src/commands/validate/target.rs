@@ -85,13 +85,11 @@ impl Target {
     }
 
     pub(super) fn text(&self) -> String {
-        match &self.name {
-            Some(name) => format!("job `{name}`"),
-            None => {
-                let path = self.directory.as_deref().unwrap_or(self.path());
-                format!("`{}`", path.display())
-            }
+        if let Some(name) = &self.name {
+            return format!("job `{name}`");
         }
+        let path = self.directory.as_deref().unwrap_or(self.path());
+        format!("`{}`", path.display())
     }
 
     /// What to do about a damaged database.
