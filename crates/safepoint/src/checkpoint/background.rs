@@ -126,6 +126,12 @@ impl Background {
         desk.in_flight.is_some() || !desk.waiting.is_empty()
     }
 
+    /// Whether a save of this name waits.
+    #[cfg(test)]
+    pub(super) fn waits(&self, name: &str) -> bool {
+        self.desk().waiting.iter().any(|order| order.name == name)
+    }
+
     /// Gets memory ready for states of this many bytes, so that not even the first save pays for fresh pages.
     pub(super) fn prepare(&self, bytes: usize) -> Result<()> {
         // One in flight, one that waits.

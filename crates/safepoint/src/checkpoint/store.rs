@@ -26,7 +26,7 @@ use crate::owner::{Claim, OWNER_LOCK, Ownership};
 #[derive(Debug)]
 pub struct CheckpointStore {
     inner: Arc<Inner>,
-    background: Arc<Background>,
+    pub(super) background: Arc<Background>,
 }
 
 /// What the store shares with its thread in the background.
