@@ -43,7 +43,7 @@
 //! | [`systemd`] | `READY`, `STOPPING`, more time while units make progress, the watchdog | feature `systemd` |
 //! | [`on_tokio`] | tracked spawning, `CancellationToken` in both directions | feature `tokio` |
 //! | [`job`] | the runner: input, items, attempts, results | feature `job` |
-//! | [`checkpoint`] | generations of state in files, and a [cache](checkpoint::cache) of results | feature `checkpoint` |
+//! | [`checkpoint`] | generations of state in files, the newest that is whole found after any crash; a [cache](checkpoint::cache) of results | feature `checkpoint` |
 //! | [`steps`] | steps of a program that run once, effects that are not repeated by mistake | feature `steps` |
 //! | [`queue`] | durable items and steps in SQLite | feature `job` or `steps` |
 //! | [`process`] | children in groups, ended and reaped as groups | feature `job` |
@@ -70,16 +70,23 @@
 //! 10. One process owns a job; the lock of a dead owner is free at once, and what it left running is ended first.
 //! 11. State that cannot be read, or is of another job, is refused by kind; it is never a reason to begin anew.
 //!
+//! Of checkpoints:
+//!
+//! 12. A state whose save returned survives a kill and a power cut. A crash in the middle leaves the old state or the new one, never neither.
+//! 13. Nothing is returned that did not pass a checksum. What is damaged is passed over and told; when all is damaged, that is an error.
+//! 14. A disk that fails or is full costs no earlier state than those that make room for a newer one, never the newest two, and the next save may succeed.
+//! 15. One process writes a directory of checkpoints; any number may read it meanwhile.
+//!
 //! Of steps:
 //!
-//! 12. When a step returns a result, that result is durable, and is what every later run gets without running it.
-//! 13. A step that was cut off, failed or panicked is not recorded. A name that is asked for twice in a run is refused before its body runs.
-//! 14. The body of an effect begins after its intent is durable; in doubt it is repeated only if its author or a person said so.
+//! 16. When a step returns a result, that result is durable, and is what every later run gets without running it.
+//! 17. A step that was cut off, failed or panicked is not recorded. A name that is asked for twice in a run is refused before its body runs.
+//! 18. The body of an effect begins after its intent is durable; in doubt it is repeated only if its author or a person said so.
 //!
 //! Of the [cache](checkpoint::cache):
 //!
-//! 15. Of all who ask for an entry at once, in threads and processes, one computes it. An error, a panic or a kill of that one leaves the entry to the next.
-//! 16. What is returned passed every checksum and has the key and the fingerprint asked for; what does not is computed anew, and told.
+//! 19. Of all who ask for an entry at once, in threads and processes, one computes it. An error, a panic or a kill of that one leaves the entry to the next.
+//! 20. What is returned passed every checksum and has the key and the fingerprint asked for; what does not is computed anew, and told.
 //!
 //! # Not guaranteed
 //!
