@@ -1,11 +1,14 @@
 //! Stop long-running work at any moment and go on exactly where it was.
 //!
-//! A *safepoint* is a place in a program where stopping loses nothing. This crate gives programs such places, in two layers:
+//! A *safepoint* is a place in a program where stopping loses nothing. This crate gives programs such places:
 //!
 //! - [`shutdown`], alone with `default-features = false`: one tree of tokens for threads and futures, stop requests with their reasons, units that a
 //!   stop waits for, ordered hooks within a grace period, and a report that names what held the stop up.
 //! - [`job`] (feature `job`, on by default): a job of many items whose results are durable the moment they are told, so that whatever ends the
 //!   program, the same call goes on with the items that are left. The command `safepoint run` is this with a terminal around it.
+//! - [`checkpoint`] (feature `checkpoint`, on by default): large or small states saved as often as pays, the newest that is whole found again; and results
+//!   of data preparation kept by key.
+//! - [`steps`] (feature `steps`, on by default): named pieces of a program that run once, and effects that are not repeated by mistake.
 //!
 //! # Example
 //!
