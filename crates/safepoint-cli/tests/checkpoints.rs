@@ -123,7 +123,7 @@ fn records_of_a_journal_and_forks_are_listed_and_shown() {
             .map(|n| (n + step) * 2_654_435_761 % 1_000_003)
             .collect();
         let state = State::json(&memory).expect("JSON");
-        let details = Details::new().step(step).pinned();
+        let details = Details::new().step(step);
         store.save_small("agent", &state, &details).expect("saved");
     }
     store
@@ -134,12 +134,12 @@ fn records_of_a_journal_and_forks_are_listed_and_shown() {
     --- stdout
     agent: 2 generations, [SIZE]
     GENERATION  SAVED  STEP     SIZE  STATE
-             1  [AGO]  1  [SIZE]  ok, pinned
-             3  [AGO]  3  [SIZE]  ok, pinned, in the journal
+             1  [AGO]  1  [SIZE]  ok
+             3  [AGO]  3  [SIZE]  ok, in the journal
 
     agent-2: 1 generation, [SIZE]
     GENERATION  SAVED  STEP     SIZE  STATE
-             1  [AGO]  3  [SIZE]  ok, pinned
+             1  [AGO]  3  [SIZE]  ok
     --- stderr
     ");
     shows!(place, place.run(&["checkpoint", "show", "state", "agent"]), @"
@@ -149,7 +149,6 @@ fn records_of_a_journal_and_forks_are_listed_and_shown() {
       saved        [TIME] ([AGO]), by run 1
       begun        [TIME]
       step         3
-      pinned       yes: it is never pruned
       value        json, [SIZE]
       a record in  [DIR]/state/agent/0000000002.journal
       size         [SIZE] for [SIZE] of payload, by safepoint [VERSION]
@@ -162,7 +161,6 @@ fn records_of_a_journal_and_forks_are_listed_and_shown() {
       saved        [TIME] ([AGO]), by run 1
       begun        [TIME]
       step         3
-      pinned       yes: it is never pruned
       forked from  `agent`, generation 3
       value        json, [SIZE]
       file         [DIR]/state/agent-2/0000000001.ckpt

