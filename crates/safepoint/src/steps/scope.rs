@@ -148,9 +148,7 @@ impl Scope {
         let name = name::join(&self.path, name.as_ref());
         let recorded = self.room.index().recorded(&name);
         match recorded {
-            Some(recorded) if recorded.state == StepState::Complete => {
-                read(&self.room, &name).map(Some)
-            }
+            Some(recorded) if recorded.state == StepState::Complete => read(&self.room, &name),
             _ => Ok(None),
         }
     }
@@ -187,13 +185,12 @@ impl Scope {
     }
 }
 
-/// The recorded result of the step `name`.
-pub(super) fn read<T: DeserializeOwned>(room: &Room, name: &str) -> Result<T> {
+/// The recorded result of the step `name`; `None` if it was forgotten, or has begun to run again, since the index was asked.
+pub(super) fn read<T: DeserializeOwned>(room: &Room, name: &str) -> Result<Option<T>> {
     let row = room.store.step(name)?;
-    let json = row.and_then(|row| row.result).unwrap_or_default();
-    value::read(
-        &format!("step `{name}`"),
-        &json,
-        &format!("if the program changed, `forget(\"{name}\")` lets the step run again"),
-    )
+    let Some(json) = row.and_then(|row| row.result) else {
+        return Ok(None);
+    };
+    let way_out = format!("if the program changed, `forget(\"{name}\")` lets the step run again");
+    value::read(&format!("step `{name}`"), &json, &way_out).map(Some)
 }

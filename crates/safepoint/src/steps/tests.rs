@@ -879,3 +879,41 @@ fn a_long_step_has_a_row_that_says_that_it_has_begun() {
     steps.close().expect("closed");
     assert_eq!(place.states(), [("long".to_owned(), StepState::Complete)]);
 }
+
+#[test]
+fn a_step_whose_check_refused_its_result_may_fail_and_be_asked_for_again() {
+    let place = Place::new();
+    let steps = place.open();
+    steps.step("a", || ok(1)).expect("run");
+    steps.close().expect("closed");
+    let steps = place.open();
+    let failed = steps.at("a").check(|_| false).run(|| {
+        assert_eq!(steps.recorded::<u32>("a").expect("none holds"), None);
+        failure()
+    });
+    assert_eq!(failed.expect_err("it fails").kind(), ErrorKind::Io);
+    // Durable now, and with it the row of the failed one before it.
+    steps.step("b", || ok(())).expect("run");
+    assert_eq!(steps.recorded::<u32>("a").expect("none holds"), None);
+    let again = steps
+        .at("a")
+        .check(|_| unreachable!("there is no result to check"))
+        .run(|| ok(3));
+    assert_eq!(again.expect("run"), Some(3));
+    let report = steps.close().expect("closed");
+    assert_eq!((report.ran_again, report.failed), (1, 1));
+    assert_eq!(place.open().recorded::<u32>("a").expect("read"), Some(3));
+}
+
+#[test]
+fn an_error_that_is_run_anew_and_not_memoised_is_not_taken_in_its_run() {
+    let place = Place::new();
+    let steps = place.open();
+    let memoised = steps.at("bake").memoise_errors().run(failure);
+    assert!(memoised.is_err());
+    steps.close().expect("closed");
+    let steps = place.open();
+    assert!(steps.step("bake", failure).is_err());
+    let again = steps.at("bake").memoise_errors().run(|| ok(1));
+    assert_eq!(again.expect("run"), Some(1));
+}
