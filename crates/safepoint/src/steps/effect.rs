@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::doubt::{Answer, InDoubt};
+use super::inside::Inside;
 use super::name;
 use super::notice::Notice;
 use super::room::{AskedEffect, Room, count};
@@ -178,10 +179,12 @@ impl Scope {
             idempotency_key,
             is_not_done: Cell::new(false),
         };
+        let inside = Inside::begin(room);
         match body(&intent) {
             Ok(value) => {
                 let took = room.store.clock().now().since(began);
                 let value = asking.complete(&value, Some(took))?;
+                inside.keep();
                 Ok(Effect::Complete(value))
             }
             Err(error) => {

@@ -149,6 +149,16 @@ impl Index {
         }
     }
 
+    /// The step around it ended without a result: it may be asked for again, and has what is recorded.
+    pub(super) fn unsettle(&mut self, name: &str) {
+        if let Some(known) = self.steps.get_mut(name) {
+            // If it was forgotten and asked for again meanwhile, it is in other hands.
+            if known.asked == Asked::Settled {
+                known.asked = Asked::No;
+            }
+        }
+    }
+
     /// What is recorded of a step.
     pub(super) fn recorded(&self, name: &str) -> Option<Recorded> {
         self.steps.get(name)?.recorded

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::inside::Inside;
 use super::name;
 use super::notice::Notice;
 use super::room::Room;
@@ -56,6 +57,7 @@ impl Scope {
     /// Runs `body` with a scope of that name, and tells when it begins and ends: stages within stages, whose steps may be anything.
     ///
     /// `body` returns what a step returns: `None` once a stop was asked for. At its end, names in it that seem to change from run to run are told.
+    /// After an error of it, the stage and all that is inside it may be asked for again.
     ///
     /// # Errors
     ///
@@ -85,9 +87,11 @@ impl Scope {
         let name = || stage.path.to_string();
         room.tell(|| Notice::Starting { name: name() });
         let began = room.store.clock().now();
+        let inside = Inside::begin(room);
         let ended = body(&stage);
         match &ended {
             Ok(Some(_)) => {
+                inside.keep();
                 let took = room.store.clock().now().since(began);
                 let changed = room.index().take_changed(&stage.path);
                 room.tell_changed(changed);
@@ -108,8 +112,9 @@ impl Scope {
 
     /// Gives the recorded result of the step `name`, or runs `body` and records what it returns. `None` once a stop was asked for.
     ///
-    /// An error of `body` is passed on and not recorded: the step runs when it is asked for again, in this run or a later one. A panic is
-    /// passed on, too. What is returned is what was recorded and read back, so that the first run works with the same value as all later ones.
+    /// An error of `body` is passed on and not recorded: the step runs when it is asked for again, in this run or a later one. Then it may ask again for the
+    /// steps and effects inside it, and is given what is recorded of them; but for those that `body` asked for on other threads, which stay
+    /// asked for. A panic is passed on, too. What is returned is what was recorded and read back, so that the first run works with the same value as all later ones.
     ///
     /// # Durability
     ///

@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::index::Recorded;
+use super::inside::Inside;
 use super::name;
 use super::notice::Notice;
 use super::room::{AskedStep, Room, count};
@@ -45,6 +46,8 @@ type Check<'a, T> = Box<dyn FnOnce(&T) -> bool + 'a>;
 /// A step that has begun.
 struct Begun<'a> {
     room: &'a Room,
+    /// Ends before the step itself is settled, which is noted in the step around it.
+    inside: Inside<'a>,
     asked: AskedStep<'a>,
     unit: Option<Unit<'a>>,
     name: &'a str,
@@ -143,12 +146,14 @@ impl<T: Serialize + DeserializeOwned> Step<'_, T> {
         let started_at_ms = wall_ms();
         // The file may lose it as soon as the step has begun.
         let ran_before = room.index().begin(&name);
+        let mark = room.store.begin(&name, started_at_ms)?;
         let begun = Begun {
             room,
+            inside: Inside::begin(room),
             asked,
             unit,
             name: &name,
-            mark: room.store.begin(&name, started_at_ms)?,
+            mark,
             started_at_ms,
             began: room.store.clock().now(),
             ran_before,
@@ -200,6 +205,7 @@ impl Begun<'_> {
             result,
         };
         self.room.store.write(change, Some(self.mark))?;
+        self.inside.keep();
         self.asked.settle(Recorded {
             state: StepState::Complete,
             memoised: true,
@@ -257,6 +263,7 @@ impl Begun<'_> {
         if memoised {
             let change = self.failure(error.clone(), true);
             self.room.store.write(change, Some(self.mark))?;
+            self.inside.keep();
             self.asked.settle(Recorded {
                 state: StepState::Failed,
                 memoised,

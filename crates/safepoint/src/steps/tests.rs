@@ -917,3 +917,110 @@ fn an_error_that_is_run_anew_and_not_memoised_is_not_taken_in_its_run() {
     let again = steps.at("bake").memoise_errors().run(|| ok(1));
     assert_eq!(again.expect("run"), Some(1));
 }
+
+#[test]
+fn a_step_that_failed_is_asked_for_again_with_all_that_was_settled_in_it() {
+    let place = Place::new();
+    let steps = place.open();
+    let (paid, packed, mut attempts) = (Cell::new(0), Cell::new(0), 0);
+    let mut order = || {
+        steps.step("order", || -> Result<u32> {
+            let receipt = steps.effect("pay", InDoubt::Hold, |_| {
+                paid.set(paid.get() + 1);
+                ok(17)
+            })?;
+            assert_eq!(receipt, Effect::Complete(17));
+            steps.step("parcel", || -> Result<()> {
+                steps.step("parcel/pack", || {
+                    packed.set(packed.get() + 1);
+                    ok(())
+                })?;
+                ok(())
+            })?;
+            attempts += 1;
+            match attempts {
+                1 => failure(),
+                2 => panic!("down"),
+                _ => ok(attempts),
+            }
+        })
+    };
+    assert!(order().is_err());
+    let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(&mut order));
+    assert!(caught.is_err());
+    // Outside of it they may be asked for as well, and that settles them.
+    let pack = steps.step("parcel/pack", never::<()>);
+    assert_eq!(pack.expect("recorded"), Some(()));
+    assert!(steps.step("parcel/pack", never::<()>).is_err());
+    let order = steps.step("order", || -> Result<u32> {
+        let receipt = steps.effect("pay", InDoubt::Hold, |_| never::<u32>())?;
+        assert_eq!(receipt, Effect::Complete(17));
+        assert_eq!(steps.step("parcel", never::<()>)?, Some(()));
+        ok(3)
+    });
+    assert_eq!(order.expect("run"), Some(3));
+    assert_eq!((paid.get(), packed.get()), (1, 1));
+    // Once the step around them is complete, each name was asked for.
+    assert!(steps.step("parcel", never::<()>).is_err());
+    let twice = steps.effect("pay", InDoubt::Hold, |_| never::<u32>());
+    assert!(twice.is_err_and(|error| error.to_string().contains("before in this run")));
+}
+
+#[test]
+fn what_was_settled_elsewhere_stays_so_when_a_step_fails() {
+    let place = Place::new();
+    let other = Place::new();
+    let (steps, others) = (place.open(), other.open());
+    steps.step("before", || ok(())).expect("run");
+    let failed = steps.step("outer", || -> Result<u32> {
+        // Steps of two directories within each other are told apart.
+        others.step("theirs", || -> Result<()> {
+            steps.step("ours", || ok(()))?;
+            others.step("in theirs", || ok(()))?;
+            ok(())
+        })?;
+        std::thread::scope(|threads| {
+            threads.spawn(|| steps.step("on another thread", || ok(())));
+        });
+        failure()
+    });
+    assert!(failed.is_err());
+    for name in ["before", "on another thread"] {
+        assert!(steps.step(name, never::<()>).is_err(), "{name}");
+    }
+    for name in ["theirs", "in theirs"] {
+        assert!(others.step(name, never::<()>).is_err(), "{name}");
+    }
+    assert_eq!(steps.step("ours", never::<()>).expect("read"), Some(()));
+}
+
+#[test]
+fn a_stage_or_an_effect_that_failed_is_asked_for_again_with_all_inside() {
+    let place = Place::new();
+    let steps = place.open();
+    let ran = Cell::new(0);
+    let run = || {
+        ran.set(ran.get() + 1);
+        ok(())
+    };
+    for attempt in 1..=2 {
+        let stage = steps.stage("T0", |tier| -> Result<_> {
+            tier.step("one", run)?;
+            if attempt == 1 {
+                failure().map(Some)
+            } else {
+                tier.step("two", || ok(2))
+            }
+        });
+        assert_eq!(stage.ok(), (attempt == 2).then_some(Some(2)));
+        let effect = steps.effect("pay", InDoubt::RunAgain, |_| -> Result<u32> {
+            steps.step("invoice", run)?;
+            if attempt == 1 { failure() } else { ok(17) }
+        });
+        assert_eq!(effect.ok(), (attempt == 2).then_some(Effect::Complete(17)));
+    }
+    assert_eq!(ran.get(), 2);
+    for name in ["T0/one", "invoice"] {
+        assert!(steps.step(name, never::<()>).is_err(), "{name}");
+    }
+}
