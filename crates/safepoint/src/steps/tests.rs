@@ -1024,3 +1024,19 @@ fn a_stage_or_an_effect_that_failed_is_asked_for_again_with_all_inside() {
         assert!(steps.step(name, never::<()>).is_err(), "{name}");
     }
 }
+
+#[test]
+fn a_directory_that_was_there_becomes_private() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    let place = Place::new();
+    std::fs::create_dir(place.path()).expect("made");
+    let open_to_all = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(place.path(), open_to_all).expect("set");
+    let steps = place.open();
+    steps.step("secret", || ok("s3cret".to_owned())).expect("run");
+    let mode = |path: &Path| std::fs::metadata(path).expect("there").mode() & 0o777;
+    assert_eq!(mode(&place.path()), 0o700);
+    for file in [JOB_DB, "job.db-wal", "job.db-shm", "owner.lock"] {
+        assert_eq!(mode(&place.path().join(file)), 0o600, "{file}");
+    }
+}
