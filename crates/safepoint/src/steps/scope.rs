@@ -89,6 +89,12 @@ impl Scope {
         let began = room.store.clock().now();
         let inside = Inside::begin(room);
         let ended = body(&stage);
+        let cut_off = || {
+            room.tell(|| Notice::Interrupted {
+                name: name(),
+                run: room.run(),
+            });
+        };
         match &ended {
             Ok(Some(_)) => {
                 inside.keep();
@@ -97,10 +103,9 @@ impl Scope {
                 room.tell_changed(changed);
                 room.tell(|| Notice::Complete { name: name(), took });
             }
-            Ok(None) => room.tell(|| Notice::Interrupted {
-                name: name(),
-                run: room.run(),
-            }),
+            Ok(None) => cut_off(),
+            // It may have failed because of the stop.
+            Err(_) if room.is_stopping() => cut_off(),
             Err(error) => room.tell(|| Notice::Failed {
                 name: name(),
                 error: error.to_string(),

@@ -1040,3 +1040,20 @@ fn a_directory_that_was_there_becomes_private() {
         assert_eq!(mode(&place.path().join(file)), 0o600, "{file}");
     }
 }
+
+#[test]
+fn a_stage_that_a_stop_made_fail_was_cut_off() {
+    let place = Place::new();
+    let shutdown = Shutdown::builder().build().expect("built");
+    let token = shutdown.token();
+    let steps = place.builder().token(&token).open().expect("opened");
+    let failed = steps.stage("T0", |_| {
+        token.request(StopRequest::graceful(Source::User, "stop"));
+        failure().map(Some)
+    });
+    assert!(failed.is_err());
+    assert_eq!(
+        place.told(),
+        ["Stage: T0 - Starting", "Stage: T0 - Interrupted in run 1"]
+    );
+}
