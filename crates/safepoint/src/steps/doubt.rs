@@ -71,7 +71,7 @@ impl Scope {
     /// [`ErrorKind::NotFound`] when there is no such effect; [`ErrorKind::Invalid`] when it is not in doubt, was asked for in this run, or the
     /// result is not JSON; otherwise as a write went.
     pub fn resolve(&self, key: impl AsRef<str>, resolution: Resolution) -> Result<()> {
-        let key = self.key(key.as_ref());
+        let key = self.whole(key.as_ref());
         if self.room.is_asked_effect(&key) {
             let error = Error::invalid(format!("effect `{key}` was asked for in this run"));
             return Err(error.with_hint("resolve it before it is asked for"));

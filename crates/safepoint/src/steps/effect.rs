@@ -110,7 +110,7 @@ impl Scope {
         E: From<Error> + Display,
     {
         let room = &*self.room;
-        let key = self.key(key.as_ref());
+        let key = self.whole(key.as_ref());
         name::check(&key)?;
         let unit = match &room.token {
             None => None,

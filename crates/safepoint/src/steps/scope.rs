@@ -19,14 +19,15 @@ use crate::queue::{StepChange, StepState};
 #[derive(Debug, Clone)]
 pub struct Scope {
     pub(super) room: Arc<Room>,
-    path: Arc<str>,
+    /// None for the outermost, which is not the same as an empty name.
+    path: Option<Arc<str>>,
 }
 
 impl Scope {
     pub(super) fn outermost(room: Arc<Room>) -> Self {
         Self {
             room,
-            path: "".into(),
+            path: None,
         }
     }
 
@@ -45,13 +46,13 @@ impl Scope {
     pub fn scope(&self, name: impl AsRef<str>) -> Self {
         Self {
             room: Arc::clone(&self.room),
-            path: name::join(&self.path, name.as_ref()).into(),
+            path: Some(self.whole(name.as_ref()).into()),
         }
     }
 
     /// Its whole name; empty for the outermost.
     pub fn name(&self) -> &str {
-        &self.path
+        self.path.as_deref().unwrap_or_default()
     }
 
     /// Runs `body` with a scope of that name, and tells when it begins and ends: stages within stages, whose steps may be anything.
@@ -82,9 +83,9 @@ impl Scope {
         body: impl FnOnce(&Self) -> std::result::Result<Option<R>, E>,
     ) -> std::result::Result<Option<R>, E> {
         let stage = self.scope(name);
-        name::check(&stage.path)?;
+        name::check(stage.name())?;
         let room = &*self.room;
-        let name = || stage.path.to_string();
+        let name = || stage.name().to_owned();
         room.tell(|| Notice::Starting { name: name() });
         let began = room.store.clock().now();
         let inside = Inside::begin(room);
@@ -99,7 +100,7 @@ impl Scope {
             Ok(Some(_)) => {
                 inside.keep();
                 let took = room.store.clock().now().since(began);
-                let changed = room.index().take_changed(&stage.path);
+                let changed = room.index().take_changed(stage.name());
                 room.tell_changed(changed);
                 room.tell(|| Notice::Complete { name: name(), took });
             }
@@ -145,7 +146,7 @@ impl Scope {
 
     /// A step with options: [`check`](Step::check), [`memoise_errors`](Step::memoise_errors).
     pub fn at<T>(&self, name: impl AsRef<str>) -> Step<'_, T> {
-        Step::new(&self.room, name::join(&self.path, name.as_ref()))
+        Step::new(&self.room, self.whole(name.as_ref()))
     }
 
     /// The recorded result of a step, any number of times; `None` if it has none.
@@ -155,7 +156,7 @@ impl Scope {
     /// [`ErrorKind::Incompatible`](crate::ErrorKind::Incompatible) when it is not a `T`, [`ErrorKind::Closed`](crate::ErrorKind::Closed) after the
     /// close; otherwise as the file is.
     pub fn recorded<T: DeserializeOwned>(&self, name: impl AsRef<str>) -> Result<Option<T>> {
-        let name = name::join(&self.path, name.as_ref());
+        let name = self.whole(name.as_ref());
         let recorded = self.room.index().recorded(&name);
         match recorded {
             Some(recorded) if recorded.state == StepState::Complete => read(&self.room, &name),
@@ -173,7 +174,7 @@ impl Scope {
     ///
     /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) while the step is in progress; otherwise as a write went.
     pub fn forget(&self, name: impl AsRef<str>) -> Result<bool> {
-        let name = name::join(&self.path, name.as_ref());
+        let name = self.whole(name.as_ref());
         let was_recorded = {
             let index = self.room.index();
             index.check_forget(&name)?;
@@ -189,9 +190,9 @@ impl Scope {
         Ok(was_recorded)
     }
 
-    /// The whole key of an effect in this scope.
-    pub(super) fn key(&self, key: &str) -> String {
-        name::join(&self.path, key)
+    /// The whole name of a step, or key of an effect, in this scope.
+    pub(super) fn whole(&self, name: &str) -> String {
+        name::join(self.path.as_deref(), name)
     }
 }
 

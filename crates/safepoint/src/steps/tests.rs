@@ -1057,3 +1057,21 @@ fn a_stage_that_a_stop_made_fail_was_cut_off() {
         ["Stage: T0 - Starting", "Stage: T0 - Interrupted in run 1"]
     );
 }
+
+#[test]
+fn a_scope_without_a_name_is_refused_at_its_steps() {
+    let place = Place::new();
+    let steps = place.open();
+    for scope in [steps.scope(""), steps.scope("").scope(""), steps.scope("T0").scope("")] {
+        let step = scope.step("x", never::<u32>).expect_err("refused");
+        assert_eq!(step.kind(), ErrorKind::Invalid);
+        let effect = scope.effect("x", InDoubt::Hold, |_| never::<u32>());
+        assert_eq!(effect.expect_err("refused").kind(), ErrorKind::Invalid);
+        let stage = scope.stage("x", |_| never::<Option<u32>>());
+        assert_eq!(stage.expect_err("refused").kind(), ErrorKind::Invalid);
+    }
+    let stage = steps.stage("", |_| never::<Option<u32>>());
+    assert_eq!(stage.expect_err("refused").kind(), ErrorKind::Invalid);
+    assert_eq!(steps.step("x", || ok(1)).expect("run"), Some(1));
+    assert_eq!((steps.name(), steps.scope("T0").name()), ("", "T0"));
+}
