@@ -133,8 +133,14 @@ impl Scope {
             Some(row) => match row.state {
                 EffectState::Complete => {
                     let json = row.result.unwrap_or_default();
-                    let way_out =
-                        "the program changed: ask for it as the type that it was recorded as";
+                    let way_out = match row.duration_us {
+                        Some(_) => {
+                            "the program changed: ask for it as the type that it was recorded as"
+                        }
+                        None => {
+                            "it is what somebody said of it: say it anew with `safepoint steps resolve`"
+                        }
+                    };
                     let value = value::read(&format!("effect `{key}`"), &json, way_out)?;
                     asking.end();
                     room.tell(|| Notice::EffectSkipped { key, run });

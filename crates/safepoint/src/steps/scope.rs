@@ -25,10 +25,7 @@ pub struct Scope {
 
 impl Scope {
     pub(super) fn outermost(room: Arc<Room>) -> Self {
-        Self {
-            room,
-            path: None,
-        }
+        Self { room, path: None }
     }
 
     /// A scope in this one. Its name is checked with those of its steps.

@@ -1033,7 +1033,9 @@ fn a_directory_that_was_there_becomes_private() {
     let open_to_all = std::fs::Permissions::from_mode(0o755);
     std::fs::set_permissions(place.path(), open_to_all).expect("set");
     let steps = place.open();
-    steps.step("secret", || ok("s3cret".to_owned())).expect("run");
+    steps
+        .step("secret", || ok("s3cret".to_owned()))
+        .expect("run");
     let mode = |path: &Path| std::fs::metadata(path).expect("there").mode() & 0o777;
     assert_eq!(mode(&place.path()), 0o700);
     for file in [JOB_DB, "job.db-wal", "job.db-shm", "owner.lock"] {
@@ -1062,7 +1064,11 @@ fn a_stage_that_a_stop_made_fail_was_cut_off() {
 fn a_scope_without_a_name_is_refused_at_its_steps() {
     let place = Place::new();
     let steps = place.open();
-    for scope in [steps.scope(""), steps.scope("").scope(""), steps.scope("T0").scope("")] {
+    for scope in [
+        steps.scope(""),
+        steps.scope("").scope(""),
+        steps.scope("T0").scope(""),
+    ] {
         let step = scope.step("x", never::<u32>).expect_err("refused");
         assert_eq!(step.kind(), ErrorKind::Invalid);
         let effect = scope.effect("x", InDoubt::Hold, |_| never::<u32>());
@@ -1074,4 +1080,36 @@ fn a_scope_without_a_name_is_refused_at_its_steps() {
     assert_eq!(stage.expect_err("refused").kind(), ErrorKind::Invalid);
     assert_eq!(steps.step("x", || ok(1)).expect("run"), Some(1));
     assert_eq!((steps.name(), steps.scope("T0").name()), ("", "T0"));
+}
+
+#[test]
+fn what_a_person_said_can_be_said_anew_and_what_the_body_returned_cannot() {
+    let place = Place::new();
+    let key = doubtful(&place);
+    let done = |json: &str| resolve(&place.path(), "pay", Resolution::Done(json.into()));
+    done("\"17\"").expect("resolved");
+    let steps = place.open();
+    let error = steps
+        .effect("pay", InDoubt::Hold, |_| never::<u32>())
+        .expect_err("it is no number");
+    assert_eq!(error.kind(), ErrorKind::Incompatible);
+    assert!(
+        error.hint().is_some_and(|hint| hint.contains("resolve")),
+        "{error:?}"
+    );
+    steps.close().expect("closed");
+    done("18").expect("said anew");
+    let steps = place.open();
+    let paid = steps.effect("pay", InDoubt::Hold, |_| never::<u32>());
+    assert_eq!(paid.expect("recorded"), Effect::Complete(18));
+    steps.close().expect("closed");
+    resolve(&place.path(), "pay", Resolution::Again).expect("said anew");
+    assert_eq!(place.effect("pay").result, None);
+    let steps = place.open();
+    let paid = steps.effect("pay", InDoubt::Hold, |intent| {
+        ok(intent.idempotency_key().to_owned())
+    });
+    assert_eq!(paid.expect("brought about"), Effect::Complete(key));
+    steps.close().expect("closed");
+    assert_eq!(done("19").expect_err("refused").kind(), ErrorKind::Invalid);
 }

@@ -116,7 +116,7 @@ fn put(connection: &Connection, run: u32, change: &StepChange) -> rusqlite::Resu
             .prepare_cached("UPDATE effects SET state = 'held' WHERE key = ?1")?
             .execute([key]),
         StepChange::Released { key, error } => connection
-            .prepare_cached("UPDATE effects SET state = 'released', error = ?2 WHERE key = ?1")?
+            .prepare_cached("UPDATE effects SET state = 'released', result = NULL, error = ?2 WHERE key = ?1")?
             .execute(params![key, error]),
         StepChange::Doubted { key, error } => connection
             .prepare_cached("UPDATE effects SET error = ?2 WHERE key = ?1")?
