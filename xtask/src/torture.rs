@@ -227,7 +227,7 @@ fn torture_saves(
         plan: saves,
     };
     verdict.table.push_str(
-        "\n| saver killed at random moments | kills | acknowledged | lost | unreadable | left over |\n|---|--:|--:|--:|--:|--:|\n",
+        "\n| saver killed at random moments | kills | acknowledged | lost | unreadable | left over | torn records, told |\n|---|--:|--:|--:|--:|--:|--:|\n",
     );
     let shares = shapes().into_iter().flat_map(|(name, saves)| {
         [
@@ -256,6 +256,7 @@ fn torture_saves(
             total.lost += found.lost;
             total.unreadable += found.unreadable;
             total.left_over += found.left_over;
+            total.torn += found.torn;
             let problems = found.problems.into_iter();
             total
                 .problems
@@ -265,8 +266,13 @@ fn torture_saves(
         // Writing to a string cannot fail.
         let _ = writeln!(
             verdict.table,
-            "| {name}{how} | {} | {} | {} | {} | {} |",
-            total.kills, total.acknowledged, total.lost, total.unreadable, total.left_over
+            "| {name}{how} | {} | {} | {} | {} | {} | {} |",
+            total.kills,
+            total.acknowledged,
+            total.lost,
+            total.unreadable,
+            total.left_over,
+            total.torn
         );
         let problems = total.problems.into_iter();
         verdict

@@ -1,11 +1,14 @@
 //! Stop long-running work at any moment and go on exactly where it was.
 //!
-//! A *safepoint* is a place in a program where stopping loses nothing. This crate gives programs such places, in two layers:
+//! A *safepoint* is a place in a program where stopping loses nothing. This crate gives programs such places:
 //!
 //! - [`shutdown`], alone with `default-features = false`: one tree of tokens for threads and futures, stop requests with their reasons, units that a
 //!   stop waits for, ordered hooks within a grace period, and a report that names what held the stop up.
 //! - [`job`] (feature `job`, on by default): a job of many items whose results are durable the moment they are told, so that whatever ends the
 //!   program, the same call goes on with the items that are left. The command `safepoint run` is this with a terminal around it.
+//! - [`checkpoint`] (feature `checkpoint`, on by default): large or small states saved as often as pays, the newest that is whole found again; and results
+//!   of data preparation kept by key.
+//! - [`steps`] (feature `steps`, on by default): named pieces of a program that run once, and effects that are not repeated by mistake.
 //!
 //! # Example
 //!
@@ -43,6 +46,7 @@
 //! | [`systemd`] | `READY`, `STOPPING`, more time while units make progress, the watchdog | feature `systemd` |
 //! | [`on_tokio`] | tracked spawning, `CancellationToken` in both directions | feature `tokio` |
 //! | [`job`] | the runner: input, items, attempts, results | feature `job` |
+//! | [`checkpoint`] | generations of state in files, the newest that is whole found after any crash; a [cache](checkpoint::cache) of results | feature `checkpoint` |
 //! | [`steps`] | steps of a program that run once, effects that are not repeated by mistake | feature `steps` |
 //! | [`queue`] | durable items and steps in SQLite | feature `job` or `steps` |
 //! | [`process`] | children in groups, ended and reaped as groups | feature `job` |
@@ -69,11 +73,23 @@
 //! 10. One process owns a job; the lock of a dead owner is free at once, and what it left running is ended first.
 //! 11. State that cannot be read, or is of another job, is refused by kind; it is never a reason to begin anew.
 //!
+//! Of checkpoints:
+//!
+//! 12. A state whose save returned survives a kill and a power cut. A crash in the middle leaves the old state or the new one, never neither.
+//! 13. Nothing is returned that did not pass a checksum. What is damaged is passed over and told; when all is damaged, that is an error.
+//! 14. A disk that fails or is full costs no earlier state than those that make room for a newer one, never the newest two, and the next save may succeed.
+//! 15. One process writes a directory of checkpoints; any number may read it meanwhile.
+//!
 //! Of steps:
 //!
-//! 12. When a step returns a result, that result is durable, and is what every later run gets without running it.
-//! 13. A step that was cut off, failed or panicked is not recorded. A name that is asked for twice in a run is refused before its body runs.
-//! 14. The body of an effect begins after its intent is durable; in doubt it is repeated only if its author or a person said so.
+//! 16. When a step returns a result, that result is durable, and is what every later run gets without running it.
+//! 17. A step that was cut off, failed or panicked is not recorded. A name that is asked for twice in a run is refused before its body runs.
+//! 18. The body of an effect begins after its intent is durable; in doubt it is repeated only if its author or a person said so.
+//!
+//! Of the [cache](checkpoint::cache):
+//!
+//! 19. Of all who ask for an entry at once, in threads and processes, one computes it. An error, a panic or a kill of that one leaves the entry to the next.
+//! 20. What is returned passed every checksum and has the key and the fingerprint asked for; what does not is computed anew, and told.
 //!
 //! # Not guaranteed
 //!
@@ -118,6 +134,7 @@
 //! | a worker's answer | 16 MiB (`job::MAX_ANSWER`) |
 //! | a job's name | 100 bytes of `[A-Za-z0-9._-]` (`job::MAX_NAME`) |
 //! | results that wait for one sync | 4096, or 16 MiB |
+//! | a key of a cache's entry, its fingerprint as JSON | 1000 bytes (`checkpoint::cache::MAX_KEY`), 64 KiB (`checkpoint::cache::MAX_FINGERPRINT`) |
 //! | a step's whole name, an effect's key | 200 bytes (`steps::MAX_NAME`) |
 //! | a result of a step or effect, as JSON | 16 MiB (`steps::MAX_RESULT`) |
 
@@ -169,5 +186,7 @@ pub use steps::Steps;
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]
 #[doc = include_str!("../../../docs/src/guides/embedding.md")]
+#[cfg_attr(feature = "checkpoint", doc = include_str!("../../../docs/src/guides/checkpoints.md"))]
+#[cfg_attr(feature = "checkpoint", doc = include_str!("../../../docs/src/guides/cache.md"))]
 #[cfg_attr(feature = "steps", doc = include_str!("../../../docs/src/guides/steps.md"))]
 mod book {}

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use safepoint::Result;
 use safepoint::checkpoint::Fingerprint;
 use safepoint::checkpoint::cache::Cache;
+use safepoint::{Error, Result};
 use safepoint_testkit::faults::{Counter, Errno, Faults, When};
 use safepoint_testkit::image::scratch;
 
@@ -85,7 +85,7 @@ fn asks_from_eight_threads() {
                 let value = cache.get_or_try_insert_with("words", &of(), || {
                     say("computing");
                     wait_for_a_line();
-                    safepoint::Result::Ok(std::process::id())
+                    Ok::<_, Error>(std::process::id())
                 });
                 say(&format!("value {}", value.unwrap()));
             });
@@ -189,8 +189,10 @@ fn asks(folder: &Path, say: impl Fn(&str)) -> Result<()> {
     say("opened");
     for version in 0..2 {
         let of = of().with("version", version);
-        let small = cache.get_or_try_insert_with("small", &of, || Result::Ok(SMALL.to_owned()))?;
-        let large_one = cache.get_array_or_try_insert_with("large", &of, || Result::Ok(large()))?;
+        let small =
+            cache.get_or_try_insert_with("small", &of, || Ok::<_, Error>(SMALL.to_owned()))?;
+        let large_one =
+            cache.get_array_or_try_insert_with("large", &of, || Ok::<_, Error>(large()))?;
         assert!(small == SMALL && large_one == large());
     }
     say("all right");

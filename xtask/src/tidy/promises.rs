@@ -9,6 +9,7 @@ const TESTS: &[&str] = &[
     "crates/safepoint-cli/tests",
     "crates/safepoint/tests",
     "crates/safepoint/src/shutdown",
+    "crates/safepoint/src/checkpoint/tests",
 ];
 
 pub(super) fn check(tree: &Tree) -> Vec<Finding> {

@@ -126,7 +126,6 @@ fn look(
         let problem = format!("`{name}`: {last:?} was acknowledged, and {newest:?} is the newest");
         verdict.problems.push(problem);
     }
-    let highest = newest.map_or(0, |(generation, _)| generation);
     let listed = store.list(name).unwrap_or_default();
     for listed in &listed {
         match store.load(name, listed.generation) {
@@ -139,11 +138,13 @@ fn look(
         return;
     }
     for (generation, _) in acknowledged.of_state(name) {
-        let kept = generation + plan.keep as u64 > highest;
-        let there = listed
+        let is_there = listed
             .iter()
             .any(|listed| listed.generation == Generation(generation));
-        if kept && !there && newest >= last {
+        let newer = listed
+            .iter()
+            .filter(|listed| listed.generation > Generation(generation));
+        if !is_there && newer.count() < plan.keep && newest >= last {
             let problem = format!("`{name}`: generation {generation} is gone before its time");
             verdict.problems.push(problem);
         }

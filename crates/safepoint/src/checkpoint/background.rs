@@ -3,15 +3,18 @@
 //! One save is in flight and at most one waits. The caller pays for one copy of what it only lent, into memory that is used again from
 //! save to save: fresh memory costs eight times as much, in page faults.
 //!
-//! Lock order: the door, the desk. The desk is not held while a state is copied, written or dropped.
+//! Lock order: the door of a name, the desk. The desk is not held while a state is copied, written or dropped.
 
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use super::folder::check_name;
 use super::forked::ForkedCopy;
+use super::gathered::Gathered;
 use super::metadata::Details;
 use super::named::{Saved, check_details};
 use super::staging::Staging;
@@ -59,8 +62,9 @@ struct Order {
     name: String,
     copy: Copied,
     details: Details,
-    /// Asked of the state once, and not with the desk locked: shared memory is the caller's code.
     payload_bytes: u64,
+    /// Started when it was handed over.
+    begun: Clock,
 }
 
 /// A state as it was when it was handed over.
@@ -76,23 +80,52 @@ pub(super) enum CopyBy {
     Fork,
 }
 
+/// A save that the thread is at.
+struct InFlight {
+    /// Counts the orders that the thread took.
+    ticket: u64,
+    since: Moment,
+    payload_bytes: u64,
+    name: String,
+}
+
 /// What the callers and the thread share.
 #[derive(Default)]
 struct Desk {
     /// At most one of each name.
     waiting: Vec<Order>,
-    /// Since when a save has been in flight, of how many bytes and of which state.
-    in_flight: Option<(Moment, u64, String)>,
-    failure: Option<Error>,
+    in_flight: Option<InFlight>,
+    tickets: u64,
+    /// By name, what nobody has been told yet.
+    failures: BTreeMap<String, Error>,
+    /// By name, the last that was done, with its ticket.
+    done: HashMap<String, (u64, Saved)>,
+    /// The last that was done and not told yet.
     last: Option<Saved>,
     spare: Vec<Staging>,
     closing: bool,
 }
 
+impl Desk {
+    fn waits(&self, name: &str) -> bool {
+        self.waiting.iter().any(|order| order.name == name)
+    }
+
+    fn take_waiting(&mut self, name: &str) -> Option<Order> {
+        let place = self.waiting.iter().position(|order| order.name == name)?;
+        Some(self.waiting.remove(place))
+    }
+
+    fn in_flight(&self, name: &str) -> Option<&InFlight> {
+        self.in_flight.as_ref().filter(|save| save.name == name)
+    }
+}
+
 /// The desk, and who is woken when it changes.
 pub(super) struct Background {
-    /// Held by the one who hands over, so that nobody else takes the place that it found.
-    door: Mutex<()>,
+    /// By name, held by the one who saves or hands over: so nobody else takes the place that it found, and of two states the one that was given
+    /// later gets the higher number.
+    doors: Mutex<HashMap<String, Arc<Mutex<()>>>>,
     desk: Mutex<Desk>,
     changed: Condvar,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -102,12 +135,17 @@ pub(super) struct Background {
 impl Background {
     pub(super) fn new() -> Self {
         Self {
-            door: Mutex::default(),
+            doors: Mutex::default(),
             desk: Mutex::default(),
             changed: Condvar::new(),
             thread: Mutex::default(),
             clock: Clock::start(),
         }
+    }
+
+    fn door(&self, name: &str) -> Arc<Mutex<()>> {
+        let mut doors = self.doors.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(doors.entry(name.to_owned()).or_default())
     }
 
     fn desk(&self) -> MutexGuard<'_, Desk> {
@@ -129,7 +167,7 @@ impl Background {
     /// Whether a save of this name waits.
     #[cfg(test)]
     pub(super) fn waits(&self, name: &str) -> bool {
-        self.desk().waiting.iter().any(|order| order.name == name)
+        self.desk().waits(name)
     }
 
     /// Gets memory ready for states of this many bytes, so that not even the first save pays for fresh pages.
@@ -150,27 +188,29 @@ impl Background {
         details: Details,
         by: CopyBy,
     ) -> Result<HandedOver> {
-        super::folder::check_name(name)?;
-        state.check()?;
+        check_name(name)?;
         check_details(&details)?;
+        let begun = Clock::start();
+        let gathered = Gathered::of(&state)?;
+        let payload_bytes = gathered.payload_bytes();
         let policy = store.common.settings.when_busy;
-        let _door = self.door.lock().unwrap_or_else(PoisonError::into_inner);
+        let door = self.door(name);
+        let _door = door.lock().unwrap_or_else(PoisonError::into_inner);
         self.start(store)?;
         let mut desk = self.desk();
         loop {
-            if let Some(failure) = desk.failure.take() {
+            if let Some(failure) = desk.failures.remove(name) {
                 return Err(failure);
             }
-            let is_free = !desk.waiting.iter().any(|order| order.name == name);
             match policy {
-                _ if is_free => break,
+                _ if !desk.waits(name) => break,
                 WhenBusy::Replace => break,
                 WhenBusy::Skip => return Ok(HandedOver::Skipped),
                 WhenBusy::Wait => desk = self.wait(desk),
             }
         }
         // The one that waits gives its memory back first, so that two are enough.
-        let replaced = take_waiting(&mut desk, name);
+        let replaced = desk.take_waiting(name);
         drop(desk);
         let handed_over = if replaced.is_some() {
             HandedOver::Replaced
@@ -178,21 +218,43 @@ impl Background {
             HandedOver::Accepted
         };
         self.take_back(replaced);
-        let order = Order {
-            name: name.to_owned(),
-            payload_bytes: state.payload_bytes(),
-            copy: match by {
-                CopyBy::Memory => Copied::InMemory(self.keep(state)?),
-                CopyBy::Fork => {
-                    let directory = store.directory(name)?;
-                    Copied::ByFork(Box::new(ForkedCopy::begin(&directory, &state)?))
-                }
-            },
-            details,
+        let copy = match by {
+            CopyBy::Fork => {
+                let directory = store.room_for_fork(name, payload_bytes)?;
+                Copied::ByFork(Box::new(ForkedCopy::begin(&directory, &gathered)?))
+            }
+            CopyBy::Memory => {
+                drop(gathered);
+                Copied::InMemory(self.keep(state)?)
+            }
         };
-        self.desk().waiting.push(order);
+        self.desk().waiting.push(Order {
+            name: name.to_owned(),
+            copy,
+            details,
+            payload_bytes,
+            begun,
+        });
         self.changed.notify_all();
         Ok(handed_over)
+    }
+
+    /// Runs a save in the foreground in its turn: what was handed over under this name before is done, or given up where the newest wins, so
+    /// that it does not get a higher number.
+    pub(super) fn in_turn<T>(&self, store: &Inner, name: &str, save: impl FnOnce() -> T) -> T {
+        let door = self.door(name);
+        let _door = door.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut desk = self.desk();
+        let overtaken = match store.common.settings.when_busy {
+            WhenBusy::Wait => None,
+            WhenBusy::Replace | WhenBusy::Skip => desk.take_waiting(name),
+        };
+        while desk.waits(name) || desk.in_flight(name).is_some() {
+            desk = self.wait(desk);
+        }
+        drop(desk);
+        self.take_back(overtaken);
+        save()
     }
 
     /// Copies what is lent, and only that.
@@ -265,16 +327,25 @@ impl Background {
                 continue;
             }
             let order = desk.waiting.remove(0);
-            desk.in_flight = Some((self.clock.now(), order.payload_bytes, order.name.clone()));
+            desk.tickets += 1;
+            let ticket = desk.tickets;
+            desk.in_flight = Some(InFlight {
+                ticket,
+                since: self.clock.now(),
+                payload_bytes: order.payload_bytes,
+                name: order.name.clone(),
+            });
             drop(desk);
             self.changed.notify_all();
             let name = order.name.clone();
             // Shared memory is the caller's code: if that panics, one save has failed and the next one need not.
             let saved = std::panic::catch_unwind(AssertUnwindSafe(|| {
                 let saved = match order.copy {
-                    Copied::InMemory(ref state) => store.save(&order.name, state, &order.details),
+                    Copied::InMemory(ref state) => Gathered::of(state).and_then(|state| {
+                        store.save(&order.name, &state, &order.details, &order.begun)
+                    }),
                     Copied::ByFork(copy) => {
-                        return store.save_forked(&order.name, *copy, &order.details);
+                        return store.save_forked(&order.name, *copy, &order.details, &order.begun);
                     }
                 };
                 self.take_back(Some(order));
@@ -288,8 +359,13 @@ impl Background {
             desk = self.desk();
             desk.in_flight = None;
             match saved {
-                Ok(saved) => desk.last = Some(saved),
-                Err(error) => desk.failure = Some(error),
+                Ok(saved) => {
+                    desk.last = Some(saved.clone());
+                    desk.done.insert(name, (ticket, saved));
+                }
+                Err(error) => {
+                    desk.failures.insert(name, error);
+                }
             }
             self.changed.notify_all();
         }
@@ -302,8 +378,8 @@ impl Background {
         while desk.in_flight.is_some() || !desk.waiting.is_empty() {
             desk = self.wait(desk);
         }
-        match desk.failure.take() {
-            Some(failure) => Err(failure),
+        match desk.failures.pop_first() {
+            Some((_, failure)) => Err(failure),
             None => Ok(desk.last.take()),
         }
     }
@@ -317,40 +393,37 @@ impl Background {
         details: &Details,
         within: Duration,
     ) -> Result<SavedNow> {
-        super::folder::check_name(name)?;
-        state.check()?;
+        check_name(name)?;
         check_details(details)?;
-        let payload_bytes = state.payload_bytes();
+        let begun = Clock::start();
+        let state = Gathered::of(state)?;
+        let needed = store.common.throughput.time_for(state.payload_bytes());
+        let door = self.door(name);
+        let _door = door.lock().unwrap_or_else(PoisonError::into_inner);
         let mut desk = self.desk();
         // What waits under this name is older than what was given, and would take as long.
-        let overtaken = take_waiting(&mut desk, name);
-        let no_time = desk
-            .in_flight
-            .as_ref()
-            .is_some_and(|(since, bytes, in_flight)| {
-                let begun = self.clock.now().since(*since);
-                let left = store
-                    .common
-                    .throughput
-                    .time_for(*bytes)
-                    .saturating_sub(begun);
-                let needed = left + store.common.throughput.time_for(payload_bytes);
-                in_flight == name && needed > within
-            });
-        if no_time {
-            while desk.in_flight.is_some() {
-                desk = self.wait(desk);
-            }
-            if let (None, Some(saved)) = (desk.failure.take(), desk.last.take()) {
-                drop(desk);
-                self.take_back(overtaken);
-                return Ok(SavedNow::InFlight(saved));
-            }
-            // The one in flight failed after all, so a late attempt is better than none.
+        let overtaken = desk.take_waiting(name);
+        let in_flight = desk.in_flight(name).map(|save| {
+            let so_far = self.clock.now().since(save.since);
+            let left = store.common.throughput.time_for(save.payload_bytes);
+            (save.ticket, left.saturating_sub(so_far))
+        });
+        while desk.in_flight(name).is_some() {
+            desk = self.wait(desk);
         }
+        let seen_through = in_flight
+            .filter(|(_, left)| *left + needed > within)
+            .and_then(|(ticket, _)| desk.done.get(name).filter(|(done, _)| *done == ticket))
+            .map(|(_, saved)| saved.clone());
         drop(desk);
         self.take_back(overtaken);
-        store.save(name, state, details).map(SavedNow::Given)
+        match seen_through {
+            Some(saved) => Ok(SavedNow::InFlight(saved)),
+            // Also when the one in flight failed after all: a late attempt is better than none.
+            None => store
+                .save(name, &state, details, &begun)
+                .map(SavedNow::Given),
+        }
     }
 
     /// Lets the thread end when all is saved, and waits for it.
@@ -362,8 +435,8 @@ impl Background {
             // It lets no panic through.
             let _ = thread.join();
         }
-        match self.desk().failure.take() {
-            Some(failure) => Err(failure),
+        match self.desk().failures.pop_first() {
+            Some((_, failure)) => Err(failure),
             None => Ok(()),
         }
     }
@@ -371,11 +444,6 @@ impl Background {
 
 /// As nice as a thread that gives way without starving.
 const NICE: i32 = 10;
-
-fn take_waiting(desk: &mut Desk, name: &str) -> Option<Order> {
-    let place = desk.waiting.iter().position(|order| order.name == name)?;
-    Some(desk.waiting.remove(place))
-}
 
 impl fmt::Debug for Background {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -35,7 +35,7 @@ impl CheckpointReader {
     /// As [`load`](Self::load), as far as it can be told without the payload.
     pub fn contents(&self, name: &str, generation: Generation) -> Result<Contents> {
         check_name(name)?;
-        let folder = self.folder(name);
+        let folder = self.folder(name)?;
         let file = match open(&folder, name, generation) {
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 let (record, checkpoint) = self.read_record(name, generation)?.ok_or(error)?;

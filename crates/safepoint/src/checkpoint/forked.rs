@@ -5,9 +5,7 @@ use std::path::Path;
 use super::format::FRAME_BYTES;
 use super::format::header::HEADER_BYTES;
 use super::format::table::Table;
-use super::pieces::Pieces;
-use super::state::State;
-use super::write::table;
+use super::gathered::Gathered;
 use crate::disk::{Forked, ForkedWrite, FreshFile};
 use crate::error::Result;
 
@@ -25,8 +23,8 @@ impl ForkedCopy {
     /// # Errors
     ///
     /// Kind `Io` when no file or no process can be made.
-    pub(super) fn begin(directory: &Path, state: &State<'_>) -> Result<Self> {
-        let pieces = Pieces::new(state.parts());
+    pub(super) fn begin(directory: &Path, state: &Gathered<'_>) -> Result<Self> {
+        let pieces = &state.pieces;
         let writes: Vec<_> = (0..pieces.frames())
             .map(|number| ForkedWrite {
                 offset: (HEADER_BYTES + number * FRAME_BYTES) as u64,
@@ -37,7 +35,7 @@ impl ForkedCopy {
         let child = Forked::begin(&file, &writes, go_on_summing)?;
         Ok(Self {
             file,
-            table: table(state),
+            table: state.table.clone(),
             child,
         })
     }

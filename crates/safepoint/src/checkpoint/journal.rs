@@ -24,6 +24,7 @@ use super::format::damaged;
 use super::loaded::Checkpoint;
 use super::metadata::{Generation, Metadata};
 use super::read::zeroed;
+use super::write::metadata_json;
 use crate::disk::{FreshFile, RandomAccessFile, StoredFile};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -38,6 +39,8 @@ const NEWER: &[u8] = br#"{"safepoint":"journal","version":"#;
 const MAGIC: &[u8; 8] = b"\xABsp-rec\n";
 const HEAD: usize = 32;
 const ALIGN: usize = 64;
+/// No record is shorter: what its metadata always say has more than a hundred bytes.
+const LEAST_RECORD: usize = 2 * ALIGN;
 
 /// Where a record lies.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,38 +64,28 @@ impl Record {
 pub(super) struct Scan {
     /// Ascending by generation.
     pub(super) records: Vec<Record>,
-    /// Where the next record goes; `None` when there is something behind the last one.
+    /// Where the next record goes; `None` in a journal that is not gone on with.
     free_from: Option<usize>,
+    /// How many records there may have been behind the last one: as many as places for them that are not empty.
+    lost: u64,
 }
 
-impl Scan {
-    /// Whether something lies behind the last record that is no record.
-    pub(super) fn is_torn(&self) -> bool {
-        self.free_from.is_none()
-    }
-}
-
-/// Reads the records of a journal.
+/// Reads the records of a journal, also behind a header that is damaged.
 ///
 /// # Errors
 ///
-/// Kind `Incompatible` for one of a newer program, `Corrupt` when it does not begin as a journal, `NotFound` and `Io` as the disk says.
+/// Kind `Incompatible` for one of a newer program; `NotFound` and `Io` as the disk says.
 pub(super) fn scan(path: &Path) -> Result<(Vec<u8>, Scan)> {
     let file = StoredFile::open(path)?;
     let mut bytes = zeroed(file.length().min(CAPACITY))?;
     file.read_at(&mut bytes, 0)?;
-    if !bytes.starts_with(HEADER) {
-        if bytes.starts_with(NEWER) {
-            return Err(Error::new(
-                ErrorKind::Incompatible,
-                format!("journal `{}` is of a newer program", path.display()),
-            )
-            .with_hint("use the newer safepoint that wrote it"));
-        }
-        return Err(damaged(format!(
-            "journal `{}` does not begin as one",
-            path.display()
-        )));
+    let begins_well = bytes.starts_with(HEADER);
+    if !begins_well && bytes.starts_with(NEWER) {
+        return Err(Error::new(
+            ErrorKind::Incompatible,
+            format!("journal `{}` is of a newer program", path.display()),
+        )
+        .with_hint("use the newer safepoint that wrote it"));
     }
     let mut scan = Scan::default();
     let (mut at, mut end) = (HEADER_BYTES, HEADER_BYTES);
@@ -110,9 +103,13 @@ pub(super) fn scan(path: &Path) -> Result<(Vec<u8>, Scan)> {
             None => at += ALIGN,
         }
     }
-    let behind = bytes.get(end..).unwrap_or_default();
-    let whole = bytes.len() as u64 == CAPACITY && behind.iter().all(|byte| *byte == 0);
-    scan.free_from = whole.then_some(end);
+    let behind = bytes.get(end..).unwrap_or_default().chunks(LEAST_RECORD);
+    scan.lost = behind
+        .filter(|place| place.iter().any(|byte| *byte != 0))
+        .count() as u64;
+    if begins_well && scan.lost == 0 && bytes.len() as u64 == CAPACITY {
+        scan.free_from = Some(end);
+    }
     Ok((bytes, scan))
 }
 
@@ -202,8 +199,23 @@ fn decode(bytes: &[u8], at: usize, journal: &Path) -> Option<Record> {
     })
 }
 
-/// The records of all journals in a directory, ascending, and the journals that end in something that is no record. A journal
-/// that cannot be read at all counts as one without records that does.
+/// Scans again where something is not whole: its owner may just be writing there.
+fn scan_at_rest(path: &Path) -> Result<Scan> {
+    let (_, mut found) = scan(path)?;
+    for _ in 0..LOOKS {
+        if found.free_from.is_some() {
+            break;
+        }
+        std::thread::yield_now();
+        found = scan(path)?.1;
+    }
+    Ok(found)
+}
+
+/// How often a journal that is not whole is looked at again.
+const LOOKS: u32 = 3;
+
+/// The records of all journals in a directory, ascending, and the journals that are not whole.
 ///
 /// # Errors
 ///
@@ -212,25 +224,28 @@ pub(super) fn records(directory: &Path) -> Result<(Vec<Record>, Vec<Torn>)> {
     let (mut all, mut torn) = (Vec::new(), Vec::new());
     for base in journals(directory)? {
         let path = directory.join(journal_name(base));
-        match scan(&path) {
-            Ok((_, scan)) => {
-                if scan.is_torn() {
+        match scan_at_rest(&path) {
+            Ok(scan) => {
+                if scan.free_from.is_none() {
                     let last = scan.records.last();
                     torn.push(Torn {
-                        expected: last.map_or(base, |record| Generation(record.generation.0 + 1)),
+                        expected: last.map_or(base, |record| Generation(record.generation.0.saturating_add(1))),
+                        lost: scan.lost,
                         why: format!(
-                            "journal `{}` ends in a record that is not whole: a crash tore it before it was acknowledged, or it was damaged since",
+                            "journal `{}` is not whole: a crash tore a record before it was acknowledged, or it was damaged since",
                             path.display()
                         ),
-                        journal: path.clone(),
+                        journal: path,
                     });
                 }
                 all.extend(scan.records);
             }
             // Its owner folded it since we looked.
             Err(error) if error.kind() == ErrorKind::NotFound => {}
+            // No regular file: nothing in it can be told.
             Err(error) if error.kind() == ErrorKind::Corrupt => torn.push(Torn {
                 expected: base,
+                lost: 1,
                 why: error.chain(),
                 journal: path,
             }),
@@ -244,8 +259,10 @@ pub(super) fn records(directory: &Path) -> Result<(Vec<Record>, Vec<Torn>)> {
 /// What is known of what cannot be read.
 #[derive(Debug, Clone)]
 pub(super) struct Torn {
-    /// The number that the record would have.
+    /// The number that the record would have, if there was only one and no file came between.
     pub(super) expected: Generation,
+    /// How many there may have been.
+    pub(super) lost: u64,
     pub(super) why: String,
     pub(super) journal: PathBuf,
 }
@@ -288,12 +305,9 @@ impl Journal {
             return Ok(None);
         };
         let path = directory.join(journal_name(base));
-        let free_from = match scan(&path) {
-            Ok((_, scan)) => scan.free_from,
-            Err(error) if error.kind() == ErrorKind::Corrupt => None,
-            Err(error) => return Err(error),
-        };
-        free_from
+        scan(&path)?
+            .1
+            .free_from
             .map(|free_from| {
                 let file = RandomAccessFile::open(&path)?;
                 Ok(Self { file, free_from })
@@ -309,11 +323,10 @@ impl Journal {
     ///
     /// # Errors
     ///
-    /// Kind `Io` when it could not be written or synced; the journal must not be used any more.
+    /// Kind `Invalid` when the metadata cannot be written: nothing was. Kind `Io` when the record could not be written or synced; the journal
+    /// must not be used any more.
     pub(super) fn append(&mut self, metadata: &Metadata, value: &[u8]) -> Result<Option<u64>> {
-        let json = serde_json::to_vec(metadata).map_err(|error| {
-            Error::invalid("the metadata cannot be written as JSON").with_source(error)
-        })?;
+        let json = metadata_json(metadata)?;
         let record = encode(metadata.generation, &json, value);
         let capacity = usize::try_from(CAPACITY).unwrap_or(usize::MAX);
         let Some(record) = record.filter(|record| record.len() <= capacity - self.free_from) else {

@@ -55,6 +55,7 @@ mod fingerprint;
 mod folder;
 mod forked;
 mod format;
+mod gathered;
 mod journal;
 mod loaded;
 mod metadata;

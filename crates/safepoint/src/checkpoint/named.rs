@@ -6,14 +6,15 @@ use std::time::Duration;
 use super::folder::{self, QUARANTINE, path_of};
 use super::forked::ForkedCopy;
 use super::format::table::Table;
+use super::gathered::Gathered;
 use super::journal::{self, Journal, MAX_SMALL};
 use super::metadata::{Details, Generation, Metadata, Parent};
 use super::notice::{Notice, Skipped};
 use super::options::StoreBuilder;
 use super::reader;
 use super::retention::{FLOOR, Kept};
-use super::state::{Encoding, State};
-use super::write::{Writing, complete, table, write};
+use super::state::Encoding;
+use super::write::{Writing, complete, write};
 use crate::clock::{Clock, Moment, wall_ms};
 use crate::disk::{self, StateDir};
 use crate::error::{Error, ErrorKind, Result};
@@ -82,8 +83,8 @@ pub(super) struct Named {
     started_at_ms: i64,
     /// Where small states go, once there is a generation to fall back to.
     journal: Option<Journal>,
-    /// Stored bytes for a hundred bytes of payload, as in the newest save.
-    ratio_percent: u64,
+    /// Stored bytes for a hundred bytes of payload, as in the newest file.
+    ratio_percent: Option<u64>,
 }
 
 impl Named {
@@ -97,6 +98,7 @@ impl Named {
         folder::remove_unfinished(&dir)?;
         let mut kept = Vec::new();
         let mut newest = None;
+        let mut ratio = None;
         for generation in folder::generations(dir.path())? {
             // One that is damaged is told when it is to be loaded.
             if let Ok(file) = reader::open(dir.path(), name, generation) {
@@ -105,15 +107,19 @@ impl Named {
                     file.file_bytes(),
                     &common.settings.retention,
                 ));
+                ratio = Some(ratio_percent(
+                    file.file_bytes(),
+                    file.metadata.payload_bytes,
+                ));
                 newest = Some(file.metadata);
             }
         }
         let (records, torn) = journal::records(dir.path())?;
         let in_journals = records.last().map(|record| record.generation);
-        let torn = torn.iter().map(|torn| torn.expected);
-        let highest = torn
-            .chain(in_journals)
-            .fold(folder::highest(dir.path())?, Generation::max);
+        let told = in_journals.max(Some(folder::highest(dir.path())?));
+        // What cannot be read may have had the numbers after the highest that can.
+        let lost = torn.iter().map(|torn| torn.lost).sum();
+        let highest = Generation(told.map_or(0, |told| told.0).saturating_add(lost));
         if newest.is_none() {
             newest = records
                 .last()
@@ -126,7 +132,7 @@ impl Named {
             dir,
             kept,
             started_at_ms: newest.map_or_else(wall_ms, |metadata| metadata.started_at_ms),
-            ratio_percent: 100,
+            ratio_percent: ratio,
         })
     }
 
@@ -167,7 +173,7 @@ impl Named {
         }
     }
 
-    /// Saves a state that was checked as a new generation, and prunes.
+    /// Saves a state as a new generation, and prunes. `since`: a clock that was started with the call.
     ///
     /// # Durability
     ///
@@ -175,21 +181,23 @@ impl Named {
     ///
     /// # Errors
     ///
-    /// Kind `Io` when it could not be written, also not at the second go. Every generation that was there before, but for those pruned to
-    /// make room, is still there.
+    /// Kind `Invalid` when the metadata cannot be written; kind `Io` when the state could not be, also not at the second go. Every generation
+    /// that was there before, but for those pruned to make room, is still there.
     pub(super) fn save(
         &mut self,
         common: &Common,
-        state: &State<'_>,
+        state: &Gathered<'_>,
         details: &Details,
         parent: Option<&Parent>,
+        since: &Clock,
     ) -> Result<Saved> {
-        let clock = Clock::start();
-        let payload_bytes = state.payload_bytes();
-        self.look_for_room(common, payload_bytes);
+        self.look_for_room(common, state.payload_bytes());
+        let began = Clock::start();
         let mut generation = self.next()?;
         let mut saved = self.write(common, generation, state, details, parent);
-        if let Err(error) = &saved {
+        if let Err(error) = &saved
+            && error.kind() == ErrorKind::Io
+        {
             if is_full(error) {
                 self.make_room(common);
             } else {
@@ -203,10 +211,14 @@ impl Named {
             saved = self.write(common, generation, state, details, parent);
         }
         let (metadata, file_bytes) = saved.map_err(|error| self.not_saved(error))?;
-        Ok(self.saved(common, &metadata, file_bytes, &clock))
+        common
+            .throughput
+            .learn(metadata.payload_bytes, began.now().since(Moment::default()));
+        Ok(self.saved(common, &metadata, file_bytes, since))
     }
 
-    /// Completes a copy that a child is writing, as a new generation, and prunes. There is no second go: the state is elsewhere by now.
+    /// Completes a copy that a child is writing, as a new generation, and prunes. There is no second go: the state is elsewhere by now. `since`:
+    /// a clock that was started with the call, when the child began to write.
     ///
     /// # Durability
     ///
@@ -214,19 +226,25 @@ impl Named {
     ///
     /// # Errors
     ///
-    /// Kind `Io` when it could not be written.
+    /// Kind `Io` when it could not be written. If that was for want of room, room was made for the next one.
     pub(super) fn save_forked(
         &mut self,
         common: &Common,
         copy: ForkedCopy,
         details: &Details,
+        since: &Clock,
     ) -> Result<Saved> {
-        let clock = Clock::start();
         let generation = self.next()?;
         let metadata = self.metadata(common, generation, copy.table(), details);
         let completed = complete(copy, &path_of(self.dir.path(), generation), &metadata);
+        if completed.as_ref().is_err_and(is_full) {
+            self.make_room(common);
+        }
         let file_bytes = completed.map_err(|error| self.not_saved(error))?;
-        Ok(self.saved(common, &metadata, file_bytes, &clock))
+        common
+            .throughput
+            .learn(metadata.payload_bytes, since.now().since(Moment::default()));
+        Ok(self.saved(common, &metadata, file_bytes, since))
     }
 
     /// Remembers a generation that is durable.
@@ -235,20 +253,18 @@ impl Named {
         common: &Common,
         metadata: &Metadata,
         file_bytes: u64,
-        clock: &Clock,
+        since: &Clock,
     ) -> Saved {
-        let took = clock.now().since(Moment::default());
         let payload_bytes = metadata.payload_bytes;
         self.kept
             .push(Kept::of(metadata, file_bytes, &common.settings.retention));
-        self.ratio_percent = (file_bytes * 100 / payload_bytes.max(1)).clamp(1, 100);
-        common.throughput.learn(payload_bytes, took);
+        self.ratio_percent = Some(ratio_percent(file_bytes, payload_bytes));
         self.prune(common);
         Saved {
             generation: metadata.generation,
             file_bytes,
             payload_bytes,
-            took,
+            took: since.now().since(Moment::default()),
         }
     }
 
@@ -265,38 +281,43 @@ impl Named {
     pub(super) fn save_small(
         &mut self,
         common: &Common,
-        state: &State<'_>,
+        state: &Gathered<'_>,
         details: &Details,
+        since: &Clock,
     ) -> Result<Saved> {
-        let value = match (&state.value, self.kept.last()) {
-            (Some((_, value)), Some(_)) if state.buffers.is_empty() => value.get(),
-            // Without a file to fall back to, a first record that a crash tore could not be told from a damaged one.
-            _ => return self.save(common, state, details, None),
+        // Without a file to fall back to, a first record that a crash tore could not be told from a damaged one. A journal goes when it is full,
+        // and what is pinned stays.
+        let small = state
+            .value
+            .filter(|value| value.len() <= MAX_SMALL && state.table.buffers.is_empty())
+            .filter(|_| !self.kept.is_empty() && !details.pinned);
+        let Some(value) = small else {
+            return self.save(common, state, details, None, since);
         };
-        if value.len() > MAX_SMALL {
-            return self.save(common, state, details, None);
-        }
-        let clock = Clock::start();
         let generation = self.next()?;
-        let metadata = self.metadata(common, generation, &table(state), details);
+        let metadata = self.metadata(common, generation, &state.table, details);
         match self.append(&metadata, value) {
             Ok(Some(file_bytes)) => Ok(Saved {
                 generation,
                 file_bytes,
                 payload_bytes: value.len() as u64,
-                took: clock.now().since(Moment::default()),
+                took: since.now().since(Moment::default()),
             }),
             Ok(None) => {
                 // Nothing was written, so the number is free.
                 self.highest = Generation(generation.0 - 1);
-                self.fold(common, state, details)
+                self.fold(common, state, details, since)
+            }
+            Err(error) if error.kind() != ErrorKind::Io => {
+                self.highest = Generation(generation.0 - 1);
+                Err(self.not_saved(error))
             }
             Err(error) => {
                 common.settings.observer.tell(&Notice::WritingAnew {
                     name: self.name.clone(),
                     why: error.chain(),
                 });
-                self.fold(common, state, details)
+                self.fold(common, state, details, since)
             }
         }
     }
@@ -315,14 +336,16 @@ impl Named {
     }
 
     /// Saves the state as a file and removes the journals, all of whose records are older.
-    fn fold(&mut self, common: &Common, state: &State<'_>, details: &Details) -> Result<Saved> {
+    fn fold(
+        &mut self,
+        common: &Common,
+        state: &Gathered<'_>,
+        details: &Details,
+        since: &Clock,
+    ) -> Result<Saved> {
         self.journal = None;
-        let saved = self.save(common, state, details, None)?;
-        let removed = folder::journals(self.dir.path()).and_then(|bases| {
-            bases
-                .into_iter()
-                .try_for_each(|base| self.dir.remove(&folder::journal_name(base)))
-        });
+        let saved = self.save(common, state, details, None, since)?;
+        let removed = self.remove_journals();
         if let Err(error) = removed {
             common.settings.observer.tell(&Notice::NotPruned {
                 name: self.name.clone(),
@@ -332,15 +355,35 @@ impl Named {
         Ok(saved)
     }
 
+    /// Removes the journals; one that is not whole may hold what somebody can still make use of, and is put aside.
+    fn remove_journals(&self) -> Result<()> {
+        let (_, torn) = journal::records(self.dir.path())?;
+        for base in folder::journals(self.dir.path())? {
+            let name = folder::journal_name(base);
+            let path = self.dir.file(&name);
+            if torn.iter().any(|torn| torn.journal == path) {
+                let aside = self.quarantine()?;
+                disk::rename(&path, &aside.file(&name))?;
+            } else {
+                self.dir.remove(&name)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn quarantine(&self) -> Result<StateDir> {
+        StateDir::create(&self.dir.file(QUARANTINE))
+    }
+
     fn write(
         &self,
         common: &Common,
         generation: Generation,
-        state: &State<'_>,
+        state: &Gathered<'_>,
         details: &Details,
         parent: Option<&Parent>,
     ) -> Result<(Metadata, u64)> {
-        let mut metadata = self.metadata(common, generation, &table(state), details);
+        let mut metadata = self.metadata(common, generation, &state.table, details);
         metadata.parent = parent.cloned();
         let how = Writing {
             compression: common.settings.compression,
@@ -351,8 +394,12 @@ impl Named {
     }
 
     /// A save that fails for want of room fails late; where it is known to, room is made first.
-    fn look_for_room(&mut self, common: &Common, payload_bytes: u64) {
-        let needed = payload_bytes / 100 * self.ratio_percent;
+    pub(super) fn look_for_room(&mut self, common: &Common, payload_bytes: u64) {
+        // Before the first file nothing is known of how it shrinks.
+        let Some(ratio_percent) = self.ratio_percent else {
+            return;
+        };
+        let needed = payload_bytes / 100 * ratio_percent;
         // Who cannot be asked may still have room.
         if disk::free_bytes(self.dir.path()).is_ok_and(|free| free < needed) {
             self.make_room(common);
@@ -403,7 +450,7 @@ impl Named {
         if !self.dir.has(&folder::file_name(skipped.generation)) {
             return;
         }
-        let moved = self.dir.subdir(QUARANTINE).and_then(|aside| {
+        let moved = self.quarantine().and_then(|aside| {
             let to = path_of(aside.path(), skipped.generation);
             disk::rename(&path_of(self.dir.path(), skipped.generation), &to)?;
             Ok(to)
@@ -416,6 +463,9 @@ impl Named {
     }
 
     fn not_saved(&self, error: Error) -> Error {
+        if error.kind() != ErrorKind::Io {
+            return error.about(format!("`{}` was not saved", self.name));
+        }
         let full = is_full(&error);
         let error = error.about(format!("`{}` was not saved", self.name));
         let left = match self.newest() {
@@ -428,6 +478,10 @@ impl Named {
             error.with_hint(format!("look after the disk and save again; {left}"))
         }
     }
+}
+
+fn ratio_percent(file_bytes: u64, payload_bytes: u64) -> u64 {
+    (file_bytes.saturating_mul(100) / payload_bytes.max(1)).clamp(1, 100)
 }
 
 /// Whether an error comes from a disk or a quota without room.

@@ -66,8 +66,21 @@ impl CheckpointReader {
         self.dir.path()
     }
 
-    pub(super) fn folder(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
+    /// Where a state is, whether or not there is one.
+    ///
+    /// # Errors
+    ///
+    /// Kind `Invalid` when `name` cannot be a name, or is that of a link.
+    pub(super) fn folder(&self, name: &str) -> Result<PathBuf> {
+        check_name(name)?;
+        let folder = self.dir.path().join(name);
+        if disk::is_link(&folder) {
+            return Err(Error::invalid(format!(
+                "`{}` is a link, and links are not followed",
+                folder.display()
+            )));
+        }
+        Ok(folder)
     }
 
     /// The names of the states there are, sorted.
@@ -87,8 +100,9 @@ impl CheckpointReader {
     ///
     /// [`ErrorKind::Invalid`] when `name` cannot be a name; [`ErrorKind::Io`] when the directory cannot be read.
     pub fn list(&self, name: &str) -> Result<Vec<Listed>> {
-        check_name(name)?;
-        let folder = self.folder(name);
+        let folder = self.folder(name)?;
+        // Journals first: what is folded meanwhile is found as a file.
+        let (records, _) = journal::records(&folder)?;
         let generations = folder::generations(&folder)?;
         let part = generations.len().div_ceil(self.workers.max(1)).max(1);
         let mut listed = if generations.len() < PARALLEL_LIST {
@@ -106,16 +120,16 @@ impl CheckpointReader {
                 parts.into_iter().flat_map(join).collect()
             })
         };
-        let (records, _) = journal::records(&folder)?;
-        if let Some(record) = records.last() {
-            listed.push(Listed {
+        listed.extend(records.last().and_then(|record| {
+            let metadata = journal::metadata(record);
+            (!is_gone(&metadata)).then(|| Listed {
                 generation: record.generation,
                 file_bytes: record.bytes(),
                 in_journal: true,
-                metadata: journal::metadata(record),
-            });
-            listed.sort_by_key(|listed| listed.generation);
-        }
+                metadata,
+            })
+        }));
+        listed.sort_by_key(|listed| listed.generation);
         Ok(listed)
     }
 
@@ -171,7 +185,7 @@ impl CheckpointReader {
         targets: &mut [Target<'_>],
         accept: &impl Fn(&Metadata) -> Result<()>,
     ) -> Result<Option<Checkpoint>> {
-        let folder = self.folder(name);
+        let folder = self.folder(name)?;
         let skip = |generation, why| Skipped {
             name: name.to_owned(),
             generation,
@@ -206,8 +220,6 @@ impl CheckpointReader {
         };
         skipped.sort_by_key(|skipped| std::cmp::Reverse(skipped.generation));
         if let Some(checkpoint) = found {
-            // What is older than what was found is nobody's loss.
-            skipped.retain(|skipped| skipped.generation > checkpoint.generation());
             return Ok(Some(checkpoint.with_skipped(skipped)));
         }
         match skipped.as_slice() {
@@ -230,11 +242,11 @@ impl CheckpointReader {
 
     /// The metadata of the newest generation whose metadata can be read.
     pub(super) fn newest_metadata(&self, name: &str) -> Result<Option<Metadata>> {
-        let folder = self.folder(name);
+        let folder = self.folder(name)?;
+        let (records, _) = journal::records(&folder)?;
         let newest_first = folder::generations(&folder)?.into_iter().rev();
         let mut files = newest_first.filter_map(|generation| open(&folder, name, generation).ok());
         let in_file = files.next().map(|file| file.metadata);
-        let (records, _) = journal::records(&folder)?;
         let in_journal = records
             .last()
             .and_then(|record| journal::metadata(record).ok());
@@ -294,7 +306,7 @@ impl CheckpointReader {
         name: &str,
         generation: Generation,
     ) -> Result<Option<(Record, Checkpoint)>> {
-        let (mut records, _) = journal::records(&self.folder(name))?;
+        let (mut records, _) = journal::records(&self.folder(name)?)?;
         records.retain(|record| record.generation == generation);
         let Some(record) = records.pop() else {
             return Ok(None);
@@ -310,7 +322,7 @@ impl CheckpointReader {
         targets: &mut [Target<'_>],
         accept: &impl Fn(&Metadata) -> Result<()>,
     ) -> Result<Checkpoint> {
-        let file = open(&self.folder(name), name, generation)?;
+        let file = open(&self.folder(name)?, name, generation)?;
         accept(&file.metadata)?;
         Checkpoint::read(&file, targets, self.workers).map_err(|error| of(error, name, generation))
     }
@@ -322,10 +334,9 @@ impl CheckpointReader {
     /// [`ErrorKind::Invalid`] when `name` cannot be a name; [`ErrorKind::Io`] when the directory cannot be read. What is wrong with a
     /// generation is in the list.
     pub fn validate(&self, name: &str) -> Result<Vec<Validated>> {
-        check_name(name)?;
-        let folder = self.folder(name);
-        let generations = folder::generations(&folder)?;
+        let folder = self.folder(name)?;
         let (records, torn) = journal::records(&folder)?;
+        let generations = folder::generations(&folder)?;
         let validate = |generation| Validated {
             name: name.to_owned(),
             generation,
@@ -347,6 +358,8 @@ impl CheckpointReader {
             path: torn.journal,
             outcome: Err(Error::new(ErrorKind::Corrupt, torn.why)),
         }));
+        // The owner may have pruned or folded some since they were listed.
+        validated.retain(|validated| !is_gone(&validated.outcome));
         validated.sort_by_key(|validated| validated.generation);
         Ok(validated)
     }
@@ -394,6 +407,11 @@ fn list_some(folder: &Path, name: &str, generations: &[Generation]) -> Vec<Liste
     generations.iter().filter_map(look).collect()
 }
 
+/// Whether there was something when the directory was listed, and no longer is.
+fn is_gone<T>(outcome: &Result<T>) -> bool {
+    matches!(outcome, Err(error) if error.kind() == ErrorKind::NotFound)
+}
+
 /// Whether an older generation may be taken instead: the file is damaged, or the device cannot read it.
 fn is_damage(error: &Error) -> bool {
     if error.kind() == ErrorKind::Corrupt {
@@ -402,8 +420,12 @@ fn is_damage(error: &Error) -> bool {
     let mut cause = std::error::Error::source(error);
     while let Some(error) = cause {
         if let Some(error) = error.downcast_ref::<std::io::Error>() {
-            return error.raw_os_error() == Some(libc::EIO)
-                || error.kind() == std::io::ErrorKind::UnexpectedEof;
+            // A sector, an inode or a checksum of the file system that is bad.
+            let bad = matches!(
+                error.raw_os_error(),
+                Some(libc::EIO | libc::EUCLEAN | libc::EBADMSG)
+            );
+            return bad || error.kind() == std::io::ErrorKind::UnexpectedEof;
         }
         cause = error.source();
     }

@@ -53,14 +53,16 @@ struct Automatic {
     usual: Option<f64>,
     /// The time, in seconds, that the steps of the save being measured took longer than usual.
     longer: Option<f64>,
-    /// What a save costs the loop, in seconds.
-    cost: Option<f64>,
+    /// What the last saves cost the loop, in seconds, newest first.
+    costs: Vec<f64>,
 }
 
 /// Of the newest figure this share goes into the mean: the last ten or so count.
 const WEIGHT: f64 = 0.1;
 /// Before anything was measured: the first save comes early, so that there is something to measure.
 const FIRST: Duration = Duration::from_secs(10);
+/// How many saves are remembered.
+const COSTS: usize = 5;
 /// As often as this at most, whatever is measured.
 const LEAST: Duration = Duration::from_millis(100);
 
@@ -100,7 +102,7 @@ impl Schedule {
             last: None,
             usual: None,
             longer: None,
-            cost: None,
+            costs: Vec::new(),
         };
         Self::new(None, None, Some(automatic))
     }
@@ -126,7 +128,7 @@ impl Schedule {
 
     /// What a save was found to cost the loop; `None` before the first one, and where nothing is measured.
     pub fn cost(&self) -> Option<Duration> {
-        let cost = self.automatic.as_ref()?.cost?;
+        let cost = self.automatic.as_ref()?.cost()?;
         Some(Duration::from_secs_f64(cost))
     }
 
@@ -143,6 +145,9 @@ impl Schedule {
         let now = self.clock.now();
         if let Some(automatic) = &mut self.automatic {
             automatic.step_ended(now, is_saving());
+        }
+        if self.automatic.as_ref().is_some_and(Automatic::is_measuring) {
+            return false;
         }
         let interval = self.interval();
         let is_due = by_steps || interval.is_some_and(|interval| now.since(self.since) >= interval);
@@ -167,8 +172,8 @@ impl Automatic {
             (Some(longer), Some(usual)) => {
                 *longer += took - usual;
                 if !is_saving {
-                    let cost = longer.max(0.0);
-                    self.cost = Some(self.cost.map_or(cost, |mean| mean + (cost - mean) / 2.0));
+                    self.costs.insert(0, longer.max(0.0));
+                    self.costs.truncate(COSTS);
                     self.longer = None;
                 }
             }
@@ -186,12 +191,25 @@ impl Automatic {
     }
 
     fn save_begins(&mut self) {
-        // One that begins while another is measured is measured with it.
-        self.longer.get_or_insert(0.0);
+        self.longer = Some(0.0);
+    }
+
+    /// Whether a save has begun and is not over: another one would only wait for it.
+    fn is_measuring(&self) -> bool {
+        self.longer.is_some()
+    }
+
+    /// The middle one of the last costs: one save beside which the machine slept says nothing.
+    fn cost(&self) -> Option<f64> {
+        let mut costs = self.costs.clone();
+        costs.sort_unstable_by(f64::total_cmp);
+        costs.get(costs.len().saturating_sub(1) / 2).copied()
     }
 
     fn interval(&self) -> Duration {
-        let Some(cost) = self.cost else { return FIRST };
+        let Some(cost) = self.cost() else {
+            return FIRST;
+        };
         let best = (2.0 * cost * self.mean_time_between_failures.as_secs_f64()).sqrt();
         let least = (cost / MAX_OVERHEAD).max(LEAST.as_secs_f64());
         Duration::try_from_secs_f64(best.max(least)).unwrap_or(Duration::MAX)
@@ -209,7 +227,7 @@ mod tests {
             last: None,
             usual: None,
             longer: None,
-            cost: None,
+            costs: Vec::new(),
         };
         let mut now = Moment::default();
         let mut step = |automatic: &mut Automatic, seconds: f64, is_saving| {
@@ -229,7 +247,10 @@ mod tests {
     #[test]
     fn the_cost_is_the_slowdown_of_the_loop_and_the_interval_is_youngs() {
         let measured = automatic(1, 0.5);
-        assert!((measured.cost.unwrap() - 0.5).abs() < 1e-6, "{measured:?}");
+        assert!(
+            (measured.cost().unwrap() - 0.5).abs() < 1e-6,
+            "{measured:?}"
+        );
         let interval = measured.interval().as_secs_f64();
         assert!(
             (interval - (2.0 * 0.5 * 3600.0_f64).sqrt()).abs() < 0.01,
@@ -265,5 +286,34 @@ mod tests {
         assert!(both.due());
         let mut both = Schedule::every(2, Duration::MAX);
         assert!(!both.due() && both.due() && !both.due());
+    }
+
+    #[test]
+    fn no_save_is_due_while_one_is_in_flight_and_one_outlier_changes_nothing() {
+        let mut schedule = Schedule::automatic(Duration::from_secs(3600));
+        let automatic = schedule.automatic.as_mut().expect("made so");
+        automatic.usual = Some(0.001);
+        automatic.save_begins();
+        schedule.since = Moment::default();
+        for _ in 0..100 {
+            assert!(!schedule.at_end_of_step(|| true));
+        }
+        let mut measured = automatic_of(&[0.5, 0.6, 1200.0]);
+        assert!((measured.cost().unwrap() - 0.6).abs() < 1e-9);
+        measured.costs.insert(0, 0.55);
+        assert!(
+            measured.interval() < Duration::from_secs(120),
+            "{measured:?}"
+        );
+    }
+
+    fn automatic_of(costs: &[f64]) -> Automatic {
+        Automatic {
+            mean_time_between_failures: Duration::from_secs(3600),
+            last: None,
+            usual: Some(1.0),
+            longer: None,
+            costs: costs.to_vec(),
+        }
     }
 }

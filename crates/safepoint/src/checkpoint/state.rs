@@ -37,7 +37,8 @@ impl Encoding {
     }
 }
 
-/// Memory that may be written to a file while others read it, such as an `Arc<Vec<u8>>`'s.
+/// Memory that may be written to a file while others read it, such as an `Arc<Vec<u8>>`'s. It is asked for on the thread that saves, and must
+/// not call the store there.
 pub trait SharedBytes: Send + Sync {
     /// The bytes, which must not change as long as the value lives.
     fn bytes(&self) -> &[u8];
@@ -267,33 +268,5 @@ impl<'a> State<'a> {
             Bytes::Kept(memory, _) => Some(Arc::clone(memory)),
             _ => None,
         })
-    }
-
-    /// # Errors
-    ///
-    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid), with what is wrong.
-    pub(super) fn check(&self) -> Result<()> {
-        let mut names = std::collections::HashSet::new();
-        for buffer in &self.buffers {
-            let name = buffer.name.escape_debug();
-            if buffer.name.is_empty() || buffer.name.len() > MAX_BUFFER_NAME {
-                return Err(Error::invalid(format!(
-                    "buffer `{name}` has a name of {} bytes; 1 to {MAX_BUFFER_NAME} are allowed",
-                    buffer.name.len()
-                )));
-            }
-            if !names.insert(buffer.name.as_ref()) {
-                return Err(Error::invalid(format!("two buffers are called `{name}`")));
-            }
-            let bytes = buffer.bytes.get().len() as u64;
-            if buffer.element.bytes_of(&buffer.shape) != Some(bytes) {
-                return Err(Error::invalid(format!(
-                    "buffer `{name}` has {bytes} bytes, which does not fit {} of shape {:?}",
-                    buffer.element.name(),
-                    buffer.shape
-                )));
-            }
-        }
-        Ok(())
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::background::{Background, CopyBy, HandedOver, SavedNow};
 use super::folder::check_name;
 use super::forked::ForkedCopy;
+use super::gathered::Gathered;
 use super::loaded::{Checkpoint, Target};
 use super::metadata::{Details, Generation, Metadata, Parent};
 use super::named::{Common, Named, Saved, Throughput, check_details};
@@ -15,6 +16,7 @@ use super::notice::Notice;
 use super::options::StoreBuilder;
 use super::reader::{CheckpointReader, Listed, Validated};
 use super::state::State;
+use crate::clock::Clock;
 use crate::disk::StateDir;
 use crate::error::Result;
 use crate::owner::{Claim, OWNER_LOCK, Ownership};
@@ -106,7 +108,13 @@ impl CheckpointStore {
     /// [`ErrorKind::Io`](crate::ErrorKind::Io) when it could not be written, also not at a second go: the generations before are whole, and a
     /// later call may succeed.
     pub fn save(&self, name: &str, state: &State<'_>, details: &Details) -> Result<Saved> {
-        self.inner.save(name, state, details)
+        check_name(name)?;
+        check_details(details)?;
+        let since = Clock::start();
+        let state = Gathered::of(state)?;
+        self.background.in_turn(&self.inner, name, || {
+            self.inner.save(name, &state, details, &since)
+        })
     }
 
     /// Saves a small state as a new generation by appending it to a journal, which takes half the time of a file of its own or less.
@@ -123,10 +131,13 @@ impl CheckpointStore {
     /// As [`save`](Self::save).
     pub fn save_small(&self, name: &str, state: &State<'_>, details: &Details) -> Result<Saved> {
         check_name(name)?;
-        state.check()?;
         check_details(details)?;
-        let named = self.inner.named(name)?;
-        lock(&named).save_small(&self.inner.common, state, details)
+        let since = Clock::start();
+        let state = Gathered::of(state)?;
+        self.background.in_turn(&self.inner, name, || {
+            let named = self.inner.named(name)?;
+            lock(&named).save_small(&self.inner.common, &state, details, &since)
+        })
     }
 
     /// Saves a state as [`save`](Self::save) does, while the caller goes on. Memory that is only lent is copied first, into memory that is
@@ -334,6 +345,10 @@ impl CheckpointStore {
     ///
     /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) when `name` cannot be a name; [`ErrorKind::Io`](crate::ErrorKind::Io) when the directory cannot be read.
     pub fn prune(&self, name: &str) -> Result<Vec<Generation>> {
+        check_name(name)?;
+        if !self.inner.root.has(name) {
+            return Ok(Vec::new());
+        }
         let named = self.inner.named(name)?;
         let pruned = lock(&named).prune(&self.inner.common);
         Ok(pruned)
@@ -356,8 +371,14 @@ impl CheckpointStore {
             generation,
         };
         let details = &source.metadata().details;
-        self.inner
-            .save_child(to, &source.as_state(), details, Some(&parent))
+        let since = Clock::start();
+        let state = source.as_state();
+        let state = Gathered::of(&state)?;
+        self.background.in_turn(&self.inner, to, || {
+            let named = self.inner.named(to)?;
+            let mut named = lock(&named);
+            named.save(&self.inner.common, &state, details, Some(&parent), &since)
+        })
     }
 
     /// As [`CheckpointReader::export`].
@@ -393,22 +414,16 @@ impl Drop for CheckpointStore {
 }
 
 impl Inner {
-    pub(super) fn save(&self, name: &str, state: &State<'_>, details: &Details) -> Result<Saved> {
-        self.save_child(name, state, details, None)
-    }
-
-    fn save_child(
+    /// Saves without regard to what waits in the background. `since`: a clock that was started with the call.
+    pub(super) fn save(
         &self,
         name: &str,
-        state: &State<'_>,
+        state: &Gathered<'_>,
         details: &Details,
-        parent: Option<&Parent>,
+        since: &Clock,
     ) -> Result<Saved> {
-        check_name(name)?;
-        state.check()?;
-        check_details(details)?;
         let named = self.named(name)?;
-        lock(&named).save(&self.common, state, details, parent)
+        lock(&named).save(&self.common, state, details, None, since)
     }
 
     pub(super) fn save_forked(
@@ -416,14 +431,19 @@ impl Inner {
         name: &str,
         copy: ForkedCopy,
         details: &Details,
+        since: &Clock,
     ) -> Result<Saved> {
         let named = self.named(name)?;
-        lock(&named).save_forked(&self.common, copy, details)
+        lock(&named).save_forked(&self.common, copy, details, since)
     }
 
-    /// The directory of a state, made where there was none.
-    pub(super) fn directory(&self, name: &str) -> Result<PathBuf> {
-        self.named(name)?;
+    /// The directory of a state that is about to be saved by a fork, made where there was none, with room for it if nobody is saving there now.
+    pub(super) fn room_for_fork(&self, name: &str, payload_bytes: u64) -> Result<PathBuf> {
+        let named = self.named(name)?;
+        // Who saves now has looked for room.
+        if let Ok(mut named) = named.try_lock() {
+            named.look_for_room(&self.common, payload_bytes);
+        }
         Ok(self.root.file(name))
     }
 

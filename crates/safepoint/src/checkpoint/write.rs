@@ -7,12 +7,12 @@ use std::sync::{Mutex, PoisonError};
 use super::codec::{Compression, Packed, Packer};
 use super::forked::ForkedCopy;
 use super::format::header::{self, HEADER_BYTES};
-use super::format::table::{BufferPart, Codec, Frame, Table, ValuePart};
+use super::format::table::{Codec, Frame, Table};
 use super::format::trailer::{TRAILER_BYTES, Trailer};
-use super::format::{FORMAT_VERSION, FRAME_BYTES, checksum};
+use super::format::{FORMAT_VERSION, MAX_TABLE_BYTES, checksum};
+use super::gathered::Gathered;
 use super::metadata::Metadata;
 use super::pieces::Pieces;
-use super::state::State;
 use crate::disk::FreshFile;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -38,13 +38,13 @@ pub(super) struct Writing {
 /// Kind `Io` when a step fails; there is no file then, or one that is whole and need not stay.
 pub(super) fn write(
     path: &Path,
-    state: &State<'_>,
+    state: &Gathered<'_>,
     metadata: &Metadata,
     how: Writing,
 ) -> Result<u64> {
-    let pieces = Pieces::new(state.parts());
+    let pieces = &state.pieces;
     let header = header(metadata);
-    let mut table = table(state);
+    let mut table = state.table.clone();
     let file = FreshFile::create(path)?;
     let length = if pieces.bytes() <= SMALL_BYTES {
         let mut whole = header.to_vec();
@@ -60,7 +60,7 @@ pub(super) fn write(
         whole.len() as u64
     } else {
         file.write_at(&header, 0)?;
-        let (frames, end) = write_frames(&file, &pieces, how)?;
+        let (frames, end) = write_frames(&file, pieces, how)?;
         table.frames = frames;
         let tail = tail(&table, metadata, &header, end)?;
         file.write_at(&tail, end)?;
@@ -193,41 +193,27 @@ impl Shared<'_> {
     }
 }
 
-/// The table of contents of a state, without its frames.
-pub(super) fn table(state: &State<'_>) -> Table {
-    Table {
-        value: state.value.as_ref().map(|(encoding, bytes)| ValuePart {
-            encoding: *encoding,
-            bytes: bytes.get().len() as u64,
-        }),
-        buffers: state
-            .buffers
-            .iter()
-            .map(|buffer| BufferPart {
-                name: buffer.name.clone().into_owned(),
-                element: buffer.element,
-                shape: buffer.shape.clone(),
-                bytes: buffer.bytes.get().len() as u64,
-            })
-            .collect(),
-        payload_bytes: state.payload_bytes(),
-        frame_bytes: FRAME_BYTES as u64,
-        frames: Vec::new(),
-    }
-}
-
 /// Contents, metadata and trailer, for frames that end at `end`.
 fn tail(table: &Table, metadata: &Metadata, header: &[u8], end: u64) -> Result<Vec<u8>> {
     let contents = to_json(table)?;
-    let metadata = to_json(metadata)?;
-    let too_large = |_| Error::invalid("the state has more than 4 GiB of names and shapes");
+    let metadata = metadata_json(metadata)?;
+    let too_large = || {
+        Error::invalid(format!(
+            "the names and shapes of the buffers, or the metadata, have more than {MAX_TABLE_BYTES} bytes of JSON"
+        ))
+    };
+    let length = |json: &[u8]| {
+        let length = u32::try_from(json.len()).ok();
+        let fits = length.filter(|length| u64::from(*length) <= MAX_TABLE_BYTES);
+        fits.ok_or_else(too_large)
+    };
     let trailer = Trailer {
         version: FORMAT_VERSION,
         file_bytes: end + (contents.len() + metadata.len() + TRAILER_BYTES) as u64,
         contents_at: end,
-        contents_bytes: u32::try_from(contents.len()).map_err(too_large)?,
+        contents_bytes: length(&contents)?,
         contents_crc: checksum(&contents),
-        metadata_bytes: u32::try_from(metadata.len()).map_err(too_large)?,
+        metadata_bytes: length(&metadata)?,
         metadata_crc: checksum(&metadata),
         header_crc: checksum(header),
     };
@@ -235,6 +221,21 @@ fn tail(table: &Table, metadata: &Metadata, header: &[u8], end: u64) -> Result<V
     tail.extend_from_slice(&metadata);
     tail.extend_from_slice(&trailer.encode());
     Ok(tail)
+}
+
+/// Metadata as they are written, which can be read back: what cannot, JSON nested too deeply for one, is refused before it is somebody's
+/// only state.
+///
+/// # Errors
+///
+/// Kind `Invalid`.
+pub(super) fn metadata_json(metadata: &Metadata) -> Result<Vec<u8>> {
+    let json = to_json(metadata)?;
+    let read: std::result::Result<Metadata, _> = serde_json::from_slice(&json);
+    match read {
+        Ok(_) => Ok(json),
+        Err(error) => Err(Error::invalid("the metadata could not be read back").with_source(error)),
+    }
 }
 
 fn to_json<T: serde::Serialize>(value: &T) -> Result<Vec<u8>> {

@@ -311,6 +311,11 @@ fn make_removable(path: &Path) {
     }
 }
 
+/// Whether there is a link at `path`.
+pub fn is_link(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_symlink())
+}
+
 /// A file's size in bytes; `None` if there is no such file.
 pub fn size(path: &Path) -> Option<u64> {
     Some(fs::symlink_metadata(path).ok()?.len())
@@ -357,7 +362,8 @@ pub fn status_of_files(path: &Path) -> Result<Vec<FileStatus>> {
     Ok(list_files(path)?.into_iter().filter_map(look).collect())
 }
 
-/// The names of the regular files in `path`, in no order; none when `path` does not exist. Names that are not UTF-8 are left out.
+/// The names of all that is no directory in `path`, in no order; none when `path` does not exist. Links are among them, so that nobody takes one
+/// for nothing. Names that are not UTF-8 are left out.
 ///
 /// # Errors
 ///
@@ -371,7 +377,7 @@ pub fn list_files(path: &Path) -> Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in entries {
         let entry = entry.map_err(|error| Error::io("read", path, error))?;
-        if entry.file_type().is_ok_and(|kind| kind.is_file())
+        if entry.file_type().is_ok_and(|kind| !kind.is_dir())
             && let Ok(name) = entry.file_name().into_string()
         {
             names.push(name);

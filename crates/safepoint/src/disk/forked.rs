@@ -13,7 +13,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid,
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitOptions, kill_process, pidfd_open,
+    pidfd_send_signal, waitid, waitpid,
 };
 
 use super::fresh::FreshFile;
@@ -119,9 +120,12 @@ impl Forked {
         });
         let pid = forked.map_err(cannot)?;
         let pid = Pid::from_raw(pid).ok_or_else(|| cannot(io::ErrorKind::Other.into()))?;
-        // The child cannot be reaped by anybody who waits for it by number only, so the number is still its own; but a program
-        // that reaps whatever ends may already have. Then the board says how it went.
-        let child = pidfd_open(pid, PidfdFlags::empty()).map_err(|error| cannot(error.into()))?;
+        let child = pidfd_open(pid, PidfdFlags::empty()).map_err(|error| {
+            // Without a descriptor nobody could wait for it. It is our child, so its number is still its own; one that is gone is gone.
+            let _ = kill_process(pid, Signal::KILL);
+            let _ = waitpid(Some(pid), WaitOptions::empty());
+            cannot(error.into())
+        })?;
         Ok(Self {
             child,
             board,

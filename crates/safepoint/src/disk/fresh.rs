@@ -2,6 +2,7 @@
 
 use std::ffi::{CString, OsString};
 use std::fs::{File, OpenOptions};
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
@@ -15,7 +16,7 @@ use crate::error::{Error, Result};
 /// [`publish`](Self::publish) when all of it is there.
 ///
 /// Where the file system can (`O_TMPFILE`: ext4, xfs, btrfs, tmpfs), the kernel drops an unpublished file with the
-/// process that made it, so that a kill leaves nothing. Elsewhere it has a private name, `.NAME.PID.new`, until then.
+/// process that made it, so that a kill leaves nothing. Elsewhere it has a private name, `.NAME.NUMBER.new`, until then.
 #[derive(Debug)]
 pub struct FreshFile {
     file: File,
@@ -59,14 +60,13 @@ impl FreshFile {
     fn create_named(path: &Path) -> Result<Self> {
         let mut name = OsString::from(".");
         name.push(path.file_name().unwrap_or_default());
-        name.push(format!(".{}.new", std::process::id()));
+        // Several may be in the making, by threads, by processes, and by containers in which all processes have the same number.
+        name.push(format!(".{:016x}.new", random()));
         let temporary = parent_of(path)?.join(name);
         let file = OpenOptions::new()
             .write(true)
-            .create(true)
-            .truncate(true)
+            .create_new(true)
             .mode(0o600)
-            .custom_flags(libc::O_NOFOLLOW)
             .open(&temporary)
             .map_err(|error| Error::io("make", path, error))?;
         Ok(Self {
@@ -222,6 +222,11 @@ impl Drop for FreshFile {
     }
 }
 
+/// A number that nobody else has: std seeds its hashers from the system's source of randomness, and counts on from there.
+fn random() -> u64 {
+    RandomState::new().build_hasher().finish()
+}
+
 /// Links by way of `/proc`, which needs no privilege, unlike `AT_EMPTY_PATH`. Source: open(2), "`O_TMPFILE`".
 fn link_nameless(file: &File, to: &Path) -> io::Result<()> {
     let from = CString::new(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
@@ -256,6 +261,22 @@ mod tests {
         entries
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
             .collect()
+    }
+
+    #[test]
+    fn two_files_that_need_private_names_do_not_share_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state");
+        let (one, two) = (
+            FreshFile::create_named(&path).unwrap(),
+            FreshFile::create_named(&path).unwrap(),
+        );
+        one.write_at(b"one", 0).unwrap();
+        two.write_at(b"two", 0).unwrap();
+        one.publish().unwrap();
+        two.publish_as(&folder.path().join("other")).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"one");
+        assert_eq!(std::fs::read(folder.path().join("other")).unwrap(), b"two");
     }
 
     #[test]

@@ -23,7 +23,8 @@ mod stored;
 
 pub use append::{AppendFile, RotatingLog};
 pub use dir::{
-    FileStatus, StateDir, list_dirs, list_files, modified_ms, remove_tree, size, status_of_files,
+    FileStatus, StateDir, is_link, list_dirs, list_files, modified_ms, remove_tree, size,
+    status_of_files,
 };
 pub use filesystem::{FilesystemKind, free_bytes};
 pub use forked::{Forked, ForkedWrite};

@@ -44,7 +44,7 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
     rename(&temporary, path)
 }
 
-/// Renames `from` to `to` in the same directory and makes that durable.
+/// Renames `from` to `to` and makes that durable, in both directories if there are two.
 ///
 /// # Errors
 ///
@@ -55,7 +55,13 @@ pub fn rename(from: &Path, to: &Path) -> Result<()> {
         reason = "this is the function that syncs the directory afterwards"
     )]
     fs::rename(from, to).map_err(|error| Error::io("rename to", to, error))?;
-    sync_dir(parent_of(to)?)
+    let (left, arrived) = (parent_of(from)?, parent_of(to)?);
+    // First where it is now: a crash between the two leaves both names rather than none.
+    sync_dir(arrived)?;
+    if left != arrived {
+        sync_dir(left)?;
+    }
+    Ok(())
 }
 
 /// Makes the names in a directory durable.

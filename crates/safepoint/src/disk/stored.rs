@@ -22,8 +22,16 @@ impl StoredFile {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NotFound`] when there is none; [`ErrorKind::Io`] when it cannot be opened or is not a regular file.
+    /// [`ErrorKind::NotFound`] when there is none; [`ErrorKind::Corrupt`] when it is a link or otherwise no regular file;
+    /// [`ErrorKind::Io`] when it cannot be opened.
     pub fn open(path: &Path) -> Result<Self> {
+        let no_file = |why| {
+            let message = format!(
+                "`{}` {why}, and only regular files are read",
+                path.display()
+            );
+            Error::new(ErrorKind::Corrupt, message)
+        };
         let opened = OpenOptions::new()
             .read(true)
             // A pipe of that name must not hold us up.
@@ -33,14 +41,14 @@ impl StoredFile {
             io::ErrorKind::NotFound => {
                 Error::new(ErrorKind::NotFound, format!("no file `{}`", path.display()))
             }
+            _ if error.raw_os_error() == Some(libc::ELOOP) => no_file("is a link"),
             _ => Error::io("open", path, error),
         })?;
         let metadata = file
             .metadata()
             .map_err(|error| Error::io("open", path, error))?;
         if !metadata.is_file() {
-            let message = format!("`{}` is not a regular file", path.display());
-            return Err(Error::new(ErrorKind::Io, message));
+            return Err(no_file("is no regular file"));
         }
         Ok(Self {
             file,

@@ -9,11 +9,11 @@
 //! # let path = folder.path().join("cache");
 //! let cache = Cache::builder(path).at_most_bytes(10 << 30).open()?;
 //! let of = Fingerprint::new().with("corpus", "v3").with("vocabulary", 32_000);
-//! let words: Vec<String> = cache.get_or_try_insert_with("words", &of, || {
-//!     safepoint::Result::Ok(vec!["expensive".to_owned()]) // computed once, by one of all processes
+//! let words = cache.get_or_try_insert_with("words", &of, || -> safepoint::Result<Vec<String>> {
+//!     Ok(vec!["expensive".to_owned()]) // computed once, by one of all processes
 //! })?;
 //! # assert_eq!(words, ["expensive"]);
-//! # let again = cache.get_or_try_insert_with("words", &of, || -> safepoint::Result<Vec<String>> { unreachable!() })?;
+//! # let again: Vec<String> = cache.get_or_try_insert_with("words", &of, || -> safepoint::Result<_> { unreachable!() })?;
 //! # assert_eq!((words, 1), (again, cache.statistics().hits));
 //! # Ok(())
 //! # }
@@ -64,6 +64,7 @@ pub use self::statistics::Statistics;
 use self::turns::Turns;
 use super::element::ElementType;
 use super::fingerprint::Fingerprint;
+use super::gathered::Gathered;
 use super::loaded::{Checkpoint, Target};
 use super::metadata::{Details, Generation, Metadata};
 use super::notice::Observer;
@@ -287,7 +288,7 @@ impl Cache {
         let name = wanted.name.file();
         self.place.dir.remove(&name)?;
         let path = self.place.dir.file(&name);
-        let bytes = write(&path, state, &metadata, self.writing)?;
+        let bytes = write(&path, &Gathered::of(state)?, &metadata, self.writing)?;
         if let Some(limit) = self.room.limit().filter(|limit| bytes > *limit) {
             self.place.dir.remove(&name)?;
             return Err(Error::invalid(format!(

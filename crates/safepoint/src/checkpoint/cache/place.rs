@@ -75,20 +75,28 @@ impl Place {
     ///
     /// Kind `Io` when something cannot be read, locked or removed.
     pub(super) fn sweep(&self) -> Result<()> {
-        let locks = disk::list_files(&self.locks)?;
-        for name in locks.iter().filter_map(|lock| Name::of_lock(lock)) {
-            // Dropping the lock removes its file. Nobody writes an entry without its lock.
-            if let Some(_lock) = LockFile::try_take(&self.lock(&name))? {
-                let beginning = format!(".{}.", name.file());
-                for file in disk::list_files(self.dir.path())? {
-                    if file.starts_with(&beginning) && file.strip_suffix(".new").is_some() {
-                        self.dir.remove(&file)?;
-                    }
-                }
+        for file in disk::list_files(self.dir.path())? {
+            // Nobody writes an entry without its lock.
+            if let Some(name) = entry_of_unfinished(&file)
+                && let Some(_lock) = LockFile::try_take(&self.lock(&name))?
+            {
+                self.dir.remove(&file)?;
+            }
+        }
+        for lock in disk::list_files(&self.locks)? {
+            if let Some(name) = Name::of_lock(&lock) {
+                // Dropping the lock removes its file.
+                drop(LockFile::try_take(&self.lock(&name))?);
             }
         }
         Ok(())
     }
+}
+
+/// The entry that a private file was to become: `.ENTRY.NUMBER.new`.
+fn entry_of_unfinished(file: &str) -> Option<Name> {
+    let inner = file.strip_prefix('.')?.strip_suffix(".new")?;
+    Name::of_file(inner.rsplit_once('.')?.0)
 }
 
 fn others(dir: &StateDir) -> Result<Vec<String>> {

@@ -1,5 +1,6 @@
 //! How large a cache may be, and which entries go.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError, TryLockError};
 
 use super::name::Name;
@@ -16,22 +17,18 @@ const SHARE: u64 = 16;
 #[derive(Debug)]
 pub(super) struct Room {
     limit: Option<u64>,
-    known: Mutex<Known>,
-}
-
-#[derive(Debug, Default)]
-struct Known {
     /// The bytes that were there at the last look; `None` before the first.
-    there: Option<u64>,
-    /// The bytes that this process added since.
-    added: u64,
+    there: Mutex<Option<u64>>,
+    /// The bytes that this process added since; relaxed, as an addition counts for itself.
+    added: AtomicU64,
 }
 
 impl Room {
     pub(super) fn new(limit: Option<u64>) -> Self {
         Self {
             limit,
-            known: Mutex::default(),
+            there: Mutex::default(),
+            added: AtomicU64::new(0),
         }
     }
 
@@ -44,30 +41,32 @@ impl Room {
         let Some(limit) = self.limit else {
             return 0;
         };
-        let mut known = match self.known.try_lock() {
+        let added = self
+            .added
+            .fetch_add(bytes, Ordering::Relaxed)
+            .saturating_add(bytes);
+        let mut known = match self.there.try_lock() {
             Ok(known) => known,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            // Another thread is looking, and sees what was just added, or else the next one will.
+            // Another thread is looking, and sees what was just added, or else the next one will: it is counted.
             Err(TryLockError::WouldBlock) => return 0,
         };
-        known.added = known.added.saturating_add(bytes);
-        let is_due = known.there.is_none_or(|there| {
-            known.added > limit / SHARE || there.saturating_add(known.added) > limit
-        });
+        let is_due =
+            known.is_none_or(|there| added > limit / SHARE || there.saturating_add(added) > limit);
         if !is_due {
             return 0;
         }
+        // What is added from here on may be seen by the look and counted again by the next one, but never missed.
+        self.added.fetch_sub(added, Ordering::Relaxed);
         let (there, evicted) = evict(place, limit, observer);
-        *known = Known {
-            there: Some(there),
-            added: 0,
-        };
+        *known = Some(there);
         evicted
     }
 
     /// Forgets what was known: the directory was emptied.
     pub(super) fn forget(&self) {
-        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Known::default();
+        *self.there.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.added.store(0, Ordering::Relaxed);
     }
 }
 

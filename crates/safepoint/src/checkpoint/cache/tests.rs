@@ -37,7 +37,7 @@ fn ask(cache: &Cache, key: &str, version: u32) -> (String, bool) {
     let computed = Cell::new(false);
     let value = cache.get_or_try_insert_with(key, &of(version), || {
         computed.set(true);
-        Result::Ok(format!("{key} of {version}"))
+        Ok::<_, Error>(format!("{key} of {version}"))
     });
     (value.unwrap(), computed.get())
 }
@@ -97,10 +97,10 @@ fn arrays_and_bytes_come_back_as_they_were() {
     };
     for _ in 0..2 {
         let got =
-            cache.get_array_or_try_insert_with("floats", &of(1), || Result::Ok(floats.clone()));
+            cache.get_array_or_try_insert_with("floats", &of(1), || Ok::<_, Error>(floats.clone()));
         assert_eq!(bits(&got.unwrap()), bits(&floats));
-        let got =
-            cache.get_array_or_try_insert_with("bytes", &of(1), || Result::Ok(b"\0\xff".to_vec()));
+        let got = cache
+            .get_array_or_try_insert_with("bytes", &of(1), || Ok::<_, Error>(b"\0\xff".to_vec()));
         assert_eq!(got.unwrap(), b"\0\xff");
         let got =
             cache.get_array_or_try_insert_with::<u64, Error>("none", &of(1), || Ok(Vec::new()));
@@ -121,7 +121,7 @@ fn eight_threads_at_once_compute_once() {
                 together.wait();
                 let value = cache.get_or_try_insert_with("a", &of(1), || {
                     computed.fetch_add(1, Ordering::Relaxed);
-                    Result::Ok(7)
+                    Ok::<_, Error>(7)
                 });
                 assert_eq!(value.unwrap(), 7);
             });
@@ -158,7 +158,7 @@ fn an_entry_is_made_from_others_but_not_from_itself() {
     let (cache, _) = cache(folder.path());
     let outer = cache.get_or_try_insert_with("outer", &of(1), || {
         let (inner, _) = ask(&cache, "inner", 1);
-        Result::Ok(format!("from {inner}"))
+        Ok::<_, Error>(format!("from {inner}"))
     });
     assert_eq!(outer.unwrap(), "from inner of 1");
     let itself = cache.get_or_try_insert_with("itself", &of(1), || {
@@ -208,14 +208,14 @@ fn a_value_of_another_type_is_computed_anew_and_told() {
     let folder = tempfile::tempdir().unwrap();
     let (cache, notices) = cache(folder.path());
     ask(&cache, "a", 1);
-    let number = cache.get_or_try_insert_with("a", &of(1), || Result::Ok(7_u32));
+    let number = cache.get_or_try_insert_with("a", &of(1), || Ok::<_, Error>(7_u32));
     assert_eq!(number.unwrap(), 7);
-    let array = cache.get_array_or_try_insert_with("a", &of(1), || Result::Ok(vec![1_u8]));
+    let array = cache.get_array_or_try_insert_with("a", &of(1), || Ok::<_, Error>(vec![1_u8]));
     assert_eq!(array.unwrap(), [1]);
-    let wider = cache.get_array_or_try_insert_with("a", &of(1), || Result::Ok(vec![1_u64]));
+    let wider = cache.get_array_or_try_insert_with("a", &of(1), || Ok::<_, Error>(vec![1_u64]));
     assert_eq!(wider.unwrap(), [1]);
     assert_eq!(notices.lock().unwrap().len(), 3);
-    let again = cache.get_array_or_try_insert_with("a", &of(1), || Result::Ok(vec![2_u64]));
+    let again = cache.get_array_or_try_insert_with("a", &of(1), || Ok::<_, Error>(vec![2_u64]));
     assert_eq!(again.unwrap(), [1]);
 }
 
@@ -248,7 +248,7 @@ fn fingerprints_with_floats_are_found_again() {
         let of = Fingerprint::new().with("rate", rate);
         for _ in 0..2 {
             cache
-                .get_or_try_insert_with("a", &of, || Result::Ok(1))
+                .get_or_try_insert_with("a", &of, || Ok::<_, Error>(1))
                 .unwrap();
         }
     }
@@ -261,7 +261,8 @@ fn what_was_not_used_for_the_longest_time_goes_first_also_after_a_restart() {
     let value = |number: u8| crate::checkpoint::tests::payload(number.into(), 10_000, false);
     let insert = |cache: &Cache, number: u8| {
         let key = format!("entry {number}");
-        let got = cache.get_array_or_try_insert_with(&key, &of(1), || Result::Ok(value(number)));
+        let got =
+            cache.get_array_or_try_insert_with(&key, &of(1), || Ok::<_, Error>(value(number)));
         assert_eq!(got.unwrap(), value(number));
     };
     let has = |cache: &Cache| -> Vec<u8> {
@@ -300,7 +301,7 @@ fn what_was_not_used_for_the_longest_time_goes_first_also_after_a_restart() {
     // One that is too large for all of it drives nobody out.
     let large = crate::checkpoint::tests::payload(9, 60_000, false);
     let (third, notices) = with(Cache::builder(folder.path()).at_most_bytes(50_000));
-    let got = third.get_array_or_try_insert_with("large", &of(1), || Result::Ok(large.clone()));
+    let got = third.get_array_or_try_insert_with("large", &of(1), || Ok::<_, Error>(large.clone()));
     assert_eq!(got.unwrap(), large);
     assert_eq!(has(&third), [0, 3, 4, 5]);
     assert!(matches!(
@@ -332,7 +333,8 @@ fn a_value_that_cannot_be_kept_or_locked_is_returned_and_told() {
     assert_eq!(ask(&cache, "b", 1), ("b of 1".into(), false));
     // A value that has no form in MessagePack.
     let struct_of_unknown_length = Unwritable;
-    let got = cache.get_or_try_insert_with("c", &of(1), || Result::Ok(struct_of_unknown_length));
+    let got =
+        cache.get_or_try_insert_with("c", &of(1), || Ok::<_, Error>(struct_of_unknown_length));
     assert!(got.is_ok());
     assert_eq!(cache.statistics().not_kept, 2);
 }
@@ -446,7 +448,8 @@ fn an_entry_that_is_removed_while_it_is_read_is_read_to_its_end() {
             }
         });
         for _ in 0..50 {
-            let got = cache.get_array_or_try_insert_with("a", &of(1), || Result::Ok(value.clone()));
+            let got =
+                cache.get_array_or_try_insert_with("a", &of(1), || Ok::<_, Error>(value.clone()));
             assert!(got.unwrap() == value);
         }
         stop.store(1, Ordering::Relaxed);

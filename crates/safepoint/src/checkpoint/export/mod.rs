@@ -82,7 +82,7 @@ enum Source {
 
 impl Source {
     fn open(reader: &CheckpointReader, name: &str, generation: Generation) -> Result<Self> {
-        match reader::open(&reader.folder(name), name, generation) {
+        match reader::open(&reader.folder(name)?, name, generation) {
             Ok(file) => {
                 let table = file.table();
                 let table = table.map_err(|error| reader::of(error, name, generation))?;

@@ -129,7 +129,8 @@ impl Table {
                     .is_some_and(|end| end <= frames_end);
             let fits = match frame.3 {
                 Codec::Raw => stored == raw,
-                Codec::Zstd => raw <= stored.saturating_mul(MAX_RATIO),
+                // Nothing is compressed that does not shrink, so neither length asks for more memory than the other allows.
+                Codec::Zstd => stored <= raw && raw <= stored.saturating_mul(MAX_RATIO),
             };
             if !inside || !fits {
                 return Err(damaged(format!(

@@ -340,3 +340,83 @@ fn children() -> Vec<String> {
         .flat_map(|thread| of_thread(thread.unwrap()))
         .collect()
 }
+
+#[test]
+fn what_waits_in_the_background_never_overtakes_what_was_saved_since() {
+    for policy in [WhenBusy::Replace, WhenBusy::Wait] {
+        let (_folder, store) = open(policy);
+        let gate = Gate::new();
+        let state = State::shared_bytes(Arc::clone(&gate) as Arc<dyn SharedBytes>);
+        store
+            .save_in_background("other", state, Details::new())
+            .unwrap();
+        gate.begun.wait();
+        hand_over(&store, 10);
+        std::thread::scope(|scope| {
+            let store = &store;
+            let newer = scope.spawn(move || {
+                store
+                    .save("m", &State::bytes(b"newer"), &Details::new().step(11))
+                    .unwrap()
+            });
+            gate.go_on.wait();
+            newer.join().unwrap();
+        });
+        store.finish_background().unwrap();
+        let latest = store.latest("m").unwrap().unwrap();
+        assert_eq!(latest.metadata().details.step, Some(11));
+        let all = if policy == WhenBusy::Wait {
+            vec![10, 11]
+        } else {
+            vec![11]
+        };
+        assert_eq!(steps(&store), all);
+    }
+}
+
+#[test]
+fn at_a_stop_only_the_save_of_the_same_name_is_waited_for_and_told() {
+    let (folder, store) = open(WhenBusy::Replace);
+    store
+        .save("bad", &State::bytes(b"x"), &Details::new())
+        .unwrap();
+    std::fs::remove_dir_all(folder.path().join("c/bad")).unwrap();
+    store
+        .save_in_background("bad", State::bytes(b"x"), Details::new())
+        .unwrap();
+    while store.is_saving() {
+        std::thread::yield_now();
+    }
+    let large = payload(9, 4 << 20, false);
+    store
+        .save("m", &State::bytes(&large), &Details::new().step(9))
+        .unwrap();
+    let first = held(&store);
+    let second = Gate::new();
+    let state = State::shared_bytes(Arc::clone(&second) as Arc<dyn SharedBytes>);
+    store
+        .save_in_background("other", state, Details::new())
+        .unwrap();
+    hand_over(&store, 1);
+    std::thread::scope(|scope| {
+        let (store, large) = (&store, &large);
+        let now = scope.spawn(move || {
+            let (state, details) = (State::bytes(large), Details::new().step(2));
+            store.save_now("m", &state, &details, Duration::from_nanos(1))
+        });
+        while store.background.waits("m") {
+            std::thread::yield_now();
+        }
+        first.go_on.wait();
+        // The other one is in flight by now, and stays there.
+        second.begun.wait();
+        let seen = now.join().unwrap().unwrap();
+        assert!(matches!(seen, SavedNow::InFlight(saved) if saved.generation == Generation(2)));
+        second.go_on.wait();
+    });
+    let told = store.finish_background().unwrap_err();
+    assert!(
+        told.to_string().contains("`bad`"),
+        "the failure of another name was not swallowed: {told}"
+    );
+}

@@ -332,3 +332,25 @@ fn two_buffers_of_one_name_are_damage() {
         refused.chain()
     );
 }
+
+#[test]
+fn a_small_file_cannot_ask_for_much_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut parts = Parts::of(&valid_files()[1]);
+    let claimed = 16_u64 << 20;
+    parts.contents["value"]["bytes"] = claimed.into();
+    parts.contents["payload_bytes"] = claimed.into();
+    parts.contents["frame_bytes"] = claimed.into();
+    let file = parts.file();
+    assert!(file.len() < 2000);
+    read_all(folder.path(), &file);
+    let reader = CheckpointReader::open(folder.path()).unwrap();
+    let refused = reader.load("m", Generation(1)).unwrap_err();
+    assert!(
+        refused
+            .chain()
+            .contains("frame 0 cannot be where it is said to be"),
+        "{}",
+        refused.chain()
+    );
+}

@@ -148,15 +148,17 @@ fn a_torn_last_record_is_told_and_not_gone_on_with() {
     overwrite(&journal, records[3] + 700, &[0; 64]);
     let store = CheckpointStore::open(&path).unwrap();
     assert_eq!(step_of(&store.latest("s").unwrap().unwrap()), 4);
-    assert_eq!(
-        save_small(&store, 6),
-        Generation(6),
+    let next = save_small(&store, 6);
+    assert!(
+        next > Generation(5),
         "the number of the torn record is not used again"
     );
+    assert!(journal_of(&path).is_empty(), "the torn journal was folded");
+    let aside = files(&path.join("s/quarantine"));
     assert_eq!(
-        files(&path.join("s")),
-        ["0000000001.ckpt", "0000000006.ckpt"],
-        "the torn journal was folded"
+        aside,
+        ["0000000002.journal"],
+        "and kept for whoever can make use of it"
     );
     assert!(store.latest("s").unwrap().unwrap().skipped().is_empty());
 }
@@ -203,4 +205,59 @@ fn every_flipped_bit_of_the_newest_record_is_found() {
         reader.latest("s").unwrap().unwrap().bytes(),
         Some(&b"second"[..])
     );
+}
+
+#[test]
+fn damage_in_a_journal_is_told_also_where_a_newer_file_was_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("c");
+    let store = CheckpointStore::open(&path).unwrap();
+    save_small(&store, 1);
+    save_small(&store, 2);
+    super::save(&store, "s", 3, 1000);
+    assert_eq!(save_small(&store, 4), Generation(4));
+    drop(store);
+    let journal = path.join("s/0000000002.journal");
+    let whole = fs::read(&journal).unwrap();
+    let last = whole.iter().rposition(|byte| *byte != 0).unwrap();
+    overwrite(&journal, last, &[whole[last] ^ 1]);
+    let store = CheckpointStore::open(&path).unwrap();
+    let found = store.latest("s").unwrap().unwrap();
+    assert_eq!(step_of(&found), 3);
+    assert_eq!(
+        found.skipped().len(),
+        1,
+        "an acknowledged generation is gone, and that is said"
+    );
+    assert!(
+        save_small(&store, 5) > Generation(4),
+        "its number is not used again"
+    );
+}
+
+#[test]
+fn records_behind_a_damaged_header_are_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("c");
+    with_records(&path, 5);
+    overwrite(&path.join("s/0000000002.journal"), 3, b"?");
+    let store = CheckpointStore::open(&path).unwrap();
+    let found = store.latest("s").unwrap().unwrap();
+    assert_eq!((step_of(&found), found.skipped().len()), (5, 1));
+    save_small(&store, 6);
+    assert_eq!(files(&path.join("s/quarantine")), ["0000000002.journal"]);
+}
+
+#[test]
+fn what_is_pinned_becomes_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("c");
+    let store = CheckpointStore::open(&path).unwrap();
+    save_small(&store, 1);
+    save_small(&store, 2);
+    let pinned = Details::new().step(3).pinned();
+    store
+        .save_small("s", &State::bytes(b"best"), &pinned)
+        .unwrap();
+    assert!(files(&path.join("s")).contains(&"0000000003.ckpt".to_owned()));
 }

@@ -401,3 +401,42 @@ fn twenty_threads_save_at_once_and_each_generation_is_one_of_theirs() {
         );
     }
 }
+
+#[test]
+fn metadata_that_could_not_be_read_back_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("c");
+    let store = CheckpointStore::open(&path).unwrap();
+    let mut deep = serde_json::json!(1);
+    for _ in 0..200 {
+        deep = serde_json::json!([deep]);
+    }
+    let details = Details::new().extra(deep);
+    for state in [
+        State::bytes(b"small"),
+        State::bytes(&payload(1, 1 << 20, false)),
+    ] {
+        let refused = store.save("m", &state, &details).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Invalid, "{refused}");
+    }
+    store
+        .save("m", &State::bytes(b"first"), &Details::new())
+        .unwrap();
+    let refused = store
+        .save_small("m", &State::bytes(b"small"), &details)
+        .unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Invalid);
+    assert_eq!(
+        store.latest("m").unwrap().unwrap().bytes(),
+        Some(&b"first"[..])
+    );
+}
+
+#[test]
+fn pruning_a_name_that_is_not_there_makes_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("c");
+    let store = CheckpointStore::open(&path).unwrap();
+    assert!(store.prune("typo").unwrap().is_empty());
+    assert_eq!(files(&path), ["owner.lock"]);
+}
