@@ -82,6 +82,11 @@ impl Page {
         self.line(&safe_json(&value.to_string()))
     }
 
+    /// Writes a part of a JSON value, as it is but for what would steer a terminal. Says whether somebody still reads.
+    pub(crate) fn piece(&mut self, json: &str) -> bool {
+        self.bytes(safe_json(json).as_bytes())
+    }
+
     /// Lets the reader see what was written.
     pub(crate) fn flush(&mut self) -> bool {
         if self.failure.is_none()

@@ -107,33 +107,38 @@ fn list(context: &Context, directory: &Path) -> Result<()> {
         return Err(error.with_hint("put it back from a backup"));
     }
     let view = View::open(&path)?;
-    let (mut steps, mut effects) = (Vec::new(), Vec::new());
-    view.for_each_step(|row| {
-        steps.push(row);
-        Ok(true)
-    })?;
-    view.for_each_effect(|row| {
-        effects.push(row);
-        Ok(true)
-    })?;
     let mut page = Page::new();
     if context.is_json {
-        page.json(&with_schema(json!({
-            "job": view.job()?.name,
-            "steps": steps.iter().map(step_object).collect::<Vec<_>>(),
-            "effects": effects.iter().map(effect_object).collect::<Vec<_>>(),
-        })));
-    } else if steps.is_empty() && effects.is_empty() {
-        context.say("no steps");
+        json(&view, &mut page)?;
     } else {
-        let rows: Vec<Line> = steps
-            .iter()
-            .map(step_line)
-            .chain(effects.iter().map(effect_line))
-            .collect();
-        table(&mut page, rows);
+        let counts = view.step_counts()?;
+        if counts.steps() + counts.effects == 0 {
+            context.say("no steps");
+        } else {
+            table(&view, &mut page)?;
+        }
     }
     page.finish()
+}
+
+/// One object, written row by row: results can be large, and many.
+fn json(view: &View, page: &mut Page) -> Result<()> {
+    let head = with_schema(json!({ "job": view.job()?.name })).to_string();
+    page.piece(head.strip_suffix('}').unwrap_or(&head));
+    page.piece(",\"steps\":[");
+    let mut between = "";
+    view.for_each_step(|row| {
+        page.piece(std::mem::replace(&mut between, ","));
+        Ok(page.piece(&step_object(&row).to_string()))
+    })?;
+    page.piece("],\"effects\":[");
+    let mut between = "";
+    view.for_each_effect(|row| {
+        page.piece(std::mem::replace(&mut between, ","));
+        Ok(page.piece(&effect_object(&row).to_string()))
+    })?;
+    page.piece("]}\n");
+    Ok(())
 }
 
 fn step_object(row: &StepRow) -> Value {
@@ -214,25 +219,37 @@ fn effect_line(row: &EffectRow) -> Line {
     )
 }
 
-fn table(page: &mut Page, lines: Vec<Line>) {
-    let header = ["NAME", "STATE", "RUN", "TOOK", "BEGAN"].map(str::to_owned);
-    let lines: Vec<Line> = std::iter::once(Line(header, None)).chain(lines).collect();
-    let width = |column: usize| {
-        let cells = lines
-            .iter()
-            .map(|Line(cells, _)| cells[column].chars().count());
-        cells.max().unwrap_or(0)
-    };
-    let [w_name, w_state, w_run, w_took, _]: [usize; 5] = std::array::from_fn(width);
-    for Line([name, state, run, took, began], error) in &lines {
-        let written = page.line(&format!(
-            "{name:w_name$}  {state:w_state$}  {run:>w_run$}  {took:>w_took$}  {began}"
-        ));
-        if !written {
-            return;
-        }
-        if let Some(error) = error {
-            page.quote("  error: ", error);
-        }
+/// Calls `each` for every line, without results, until it returns false.
+fn for_each_line(view: &View, mut each: impl FnMut(Line) -> bool) -> Result<()> {
+    let mut is_read = true;
+    view.for_each_step_in_brief(|row| {
+        is_read = each(step_line(&row));
+        Ok(is_read)
+    })?;
+    if is_read {
+        view.for_each_effect_in_brief(|row| Ok(each(effect_line(&row))))?;
     }
+    Ok(())
+}
+
+/// The rows are read twice, first for the widths of the columns, so that none is kept.
+fn table(view: &View, page: &mut Page) -> Result<()> {
+    let header = ["NAME", "STATE", "RUN", "TOOK", "BEGAN"].map(str::to_owned);
+    let mut widths = header.each_ref().map(String::len);
+    for_each_line(view, |Line(cells, _)| {
+        for (width, cell) in widths.iter_mut().zip(&cells) {
+            *width = (*width).max(cell.chars().count());
+        }
+        true
+    })?;
+    let [w_name, w_state, w_run, w_took, _] = widths;
+    let mut print = |Line([name, state, run, took, began], error): Line| {
+        page.line(&format!(
+            "{name:w_name$}  {state:w_state$}  {run:>w_run$}  {took:>w_took$}  {began}"
+        )) && error.is_none_or(|error| page.quote("  error: ", &error))
+    };
+    if print(Line(header, None)) {
+        for_each_line(view, print)?;
+    }
+    Ok(())
 }

@@ -154,6 +154,22 @@ impl StateDir {
         Self::open(&path)
     }
 
+    /// Makes an empty file (0600) for somebody else to fill, who would make it with the rights of any file. It is not synced.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Io`] when it cannot be made, or is there already.
+    pub fn make_empty(&self, name: &str) -> Result<()> {
+        let path = self.file(name);
+        fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path)
+            .map(drop)
+            .map_err(|error| Error::io("make", &path, error))
+    }
+
     /// Reads a small file whole, `None` if there is none. At most `limit` bytes are read.
     ///
     /// # Errors

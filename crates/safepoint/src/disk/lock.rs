@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 
-/// The exclusive lock on a directory; dropped with this value or with the process.
+/// The exclusive lock on a directory; dropped with this value or with the process. With this value goes what its owner said of itself.
 #[derive(Debug)]
 pub struct OwnerLock {
     file: File,
@@ -74,9 +74,14 @@ impl OwnerLock {
 }
 
 impl Drop for OwnerLock {
+    /// Empties the file first: whoever takes the lock next, if only to look, holds it for a moment before it says who it is, and who asks then would
+    /// read of an owner that has let go and may live on for long.
+    ///
     /// Gives it back by name: closing the file would not do while a child that another thread is just starting shares its descriptors, and
     /// who asks meanwhile would be refused in the name of an owner that has let go.
     fn drop(&mut self) {
+        // If it stays, it is only a wrong word to somebody who asks in that moment.
+        let _ = self.file.set_len(0);
         // What cannot be given back goes with the descriptor.
         let _ = self.file.unlock();
     }
@@ -101,5 +106,23 @@ mod tests {
             LockAttempt::Taken(_)
         ));
         drop(shared);
+    }
+
+    #[test]
+    fn who_only_looks_is_not_taken_for_the_owner_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("owner.lock");
+        let taken = || match OwnerLock::try_take(&path).unwrap() {
+            LockAttempt::Taken(lock) => lock,
+            LockAttempt::Held(owner) => panic!("{}", String::from_utf8_lossy(&owner)),
+        };
+        let mut owner = taken();
+        owner.describe(b"process 4711, which lives on").unwrap();
+        drop(owner);
+        let _looking = taken();
+        assert!(matches!(
+            OwnerLock::try_take(&path).unwrap(),
+            LockAttempt::Held(owner) if owner.is_empty()
+        ));
     }
 }

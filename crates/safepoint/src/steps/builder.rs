@@ -47,7 +47,7 @@ impl Builder {
         self
     }
 
-    /// Opens the directory for this process, and makes it (0700, its files in it) where it does not exist.
+    /// Opens the directory for this process, and makes it where it does not exist. It is private from then on (0700), also one that was there.
     ///
     /// Steps that were cut off in earlier runs are told now.
     ///
@@ -62,6 +62,8 @@ impl Builder {
     pub fn open(self) -> Result<Steps> {
         let dir = StateDir::create(&self.path)?;
         let ownership = take(&dir)?;
+        // One that was there already may let others in, and results are for nobody else.
+        dir.make_private()?;
         let locking = prepare(&dir)?;
         let path = dir.file(JOB_DB);
         let (after_crash, run) = {

@@ -60,7 +60,7 @@ pub enum Resolution {
 }
 
 impl Scope {
-    /// Says what is true of an effect that is in doubt or held.
+    /// Says what is true of an effect that is in doubt or held, or says it anew.
     ///
     /// # Durability
     ///
@@ -71,7 +71,7 @@ impl Scope {
     /// [`ErrorKind::NotFound`] when there is no such effect; [`ErrorKind::Invalid`] when it is not in doubt, was asked for in this run, or the
     /// result is not JSON; otherwise as a write went.
     pub fn resolve(&self, key: impl AsRef<str>, resolution: Resolution) -> Result<()> {
-        let key = self.key(key.as_ref());
+        let key = self.whole(key.as_ref());
         if self.room.is_asked_effect(&key) {
             let error = Error::invalid(format!("effect `{key}` was asked for in this run"));
             return Err(error.with_hint("resolve it before it is asked for"));
@@ -81,7 +81,8 @@ impl Scope {
     }
 }
 
-/// Says what is true of an effect that is in doubt or held, in a directory of steps that nobody has open.
+/// Says what is true of an effect that is in doubt or held, in a directory of steps that nobody has open. What was said can be said anew, where the
+/// result was mistyped: only what the body itself returned stays.
 ///
 /// # Durability
 ///
@@ -115,6 +116,8 @@ fn change(key: &str, row: Option<EffectRow>, resolution: Resolution) -> Result<S
     };
     match row.state {
         EffectState::Held | EffectState::Intended => {}
+        // What somebody said, and not the body, has no duration. Whoever mistyped it says it anew.
+        EffectState::Complete if row.duration_us.is_none() => {}
         EffectState::Complete | EffectState::Released => {
             let state = row.state.name();
             return Err(

@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::doubt::{Answer, InDoubt};
+use super::inside::Inside;
 use super::name;
 use super::notice::Notice;
 use super::room::{AskedEffect, Room, count};
@@ -109,7 +110,7 @@ impl Scope {
         E: From<Error> + Display,
     {
         let room = &*self.room;
-        let key = self.key(key.as_ref());
+        let key = self.whole(key.as_ref());
         name::check(&key)?;
         let unit = match &room.token {
             None => None,
@@ -132,8 +133,14 @@ impl Scope {
             Some(row) => match row.state {
                 EffectState::Complete => {
                     let json = row.result.unwrap_or_default();
-                    let way_out =
-                        "the program changed: ask for it as the type that it was recorded as";
+                    let way_out = match row.duration_us {
+                        Some(_) => {
+                            "the program changed: ask for it as the type that it was recorded as"
+                        }
+                        None => {
+                            "it is what somebody said of it: say it anew with `safepoint steps resolve`"
+                        }
+                    };
                     let value = value::read(&format!("effect `{key}`"), &json, way_out)?;
                     asking.end();
                     room.tell(|| Notice::EffectSkipped { key, run });
@@ -178,10 +185,12 @@ impl Scope {
             idempotency_key,
             is_not_done: Cell::new(false),
         };
+        let inside = Inside::begin(room);
         match body(&intent) {
             Ok(value) => {
                 let took = room.store.clock().now().since(began);
                 let value = asking.complete(&value, Some(took))?;
+                inside.keep();
                 Ok(Effect::Complete(value))
             }
             Err(error) => {

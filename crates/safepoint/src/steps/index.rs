@@ -29,8 +29,11 @@ enum Asked {
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Known {
+    /// What holds now: nothing any more once its body has begun to run.
     recorded: Option<Recorded>,
     asked: Asked,
+    /// Earlier runs have left something of it, whether it holds or not.
+    ran_before: bool,
     /// It had a result when this run began.
     was_complete: bool,
     /// It was asked for in this run, whatever came of it.
@@ -72,6 +75,7 @@ impl Index {
         }
         let known = Known {
             recorded: Some(recorded),
+            ran_before: true,
             was_complete,
             ..Known::default()
         };
@@ -121,6 +125,15 @@ impl Index {
         Ok((recorded, changed))
     }
 
+    /// The body of the step begins: what was recorded of it holds no more, for its row in the file may change from now on. Says whether it ran in
+    /// earlier runs.
+    pub(super) fn begin(&mut self, name: &str) -> bool {
+        self.steps.get_mut(name).is_some_and(|known| {
+            known.recorded = None;
+            known.ran_before
+        })
+    }
+
     /// The step ended without a result: it may be asked for again.
     pub(super) fn release(&mut self, name: &str) {
         if let Some(known) = self.steps.get_mut(name) {
@@ -133,6 +146,16 @@ impl Index {
         if let Some(known) = self.steps.get_mut(name) {
             known.asked = Asked::Settled;
             known.recorded = Some(recorded);
+        }
+    }
+
+    /// The step around it ended without a result: it may be asked for again, and has what is recorded.
+    pub(super) fn unsettle(&mut self, name: &str) {
+        if let Some(known) = self.steps.get_mut(name) {
+            // If it was forgotten and asked for again meanwhile, it is in other hands.
+            if known.asked == Asked::Settled {
+                known.asked = Asked::No;
+            }
         }
     }
 
@@ -154,6 +177,7 @@ impl Index {
         if let Some(known) = self.steps.get_mut(name) {
             known.asked = Asked::No;
             known.recorded = None;
+            known.ran_before = false;
         }
     }
 

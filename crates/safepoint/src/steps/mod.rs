@@ -39,7 +39,8 @@
 //! 1. When a step returns a result, that result is durable, and it is what every later run gets: also the first run is given what was read back.
 //! 2. A step whose result is recorded does not run. A step that returned an error, panicked, or was cut off is not recorded, unless its errors
 //!    are [memoised](Step::memoise_errors).
-//! 3. A name means one step: asked for twice in a run, the second is refused before its body runs.
+//! 3. A name means one step: asked for twice in a run, the second is refused before its body runs. Only if a step, effect or stage around it failed, it may be
+//!    asked for again, and what is recorded of it is given.
 //! 4. The body of an effect begins after its intent is durable. An effect is repeated only if its author or a person said so.
 //! 5. After a failed write nothing begins any more.
 //!
@@ -53,6 +54,7 @@ mod builder;
 mod doubt;
 mod effect;
 mod index;
+mod inside;
 mod name;
 mod notice;
 mod owner;

@@ -5,12 +5,11 @@ use crate::error::{Error, Result};
 /// The longest whole name of a step or key of an effect, in bytes.
 pub const MAX_NAME: usize = 200;
 
-/// `name` below `scope`.
-pub(super) fn join(scope: &str, name: &str) -> String {
-    if scope.is_empty() {
-        name.to_owned()
-    } else {
-        format!("{scope}/{name}")
+/// `name` below `scope`, or outermost. A scope without a name gives a name with an empty part, which is refused.
+pub(super) fn join(scope: Option<&str>, name: &str) -> String {
+    match scope {
+        None => name.to_owned(),
+        Some(scope) => format!("{scope}/{name}"),
     }
 }
 
@@ -69,8 +68,9 @@ mod tests {
 
     #[test]
     fn a_name_stands_in_its_scope() {
-        assert_eq!(join("", "a"), "a");
-        assert_eq!(join("T0/sub", "a"), "T0/sub/a");
+        assert_eq!(join(None, "a"), "a");
+        assert_eq!(join(Some("T0/sub"), "a"), "T0/sub/a");
+        assert!(check(&join(Some(""), "a")).is_err());
         assert_eq!(scope_of("T0/sub/a"), "T0/sub");
         assert_eq!(scope_of("a"), "");
     }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::index::{Changed, Index, Recorded};
+use super::inside::{self, Settled};
 use super::notice::Notice;
 use crate::error::{Error, Result};
 use crate::owner::Ownership;
@@ -21,7 +22,7 @@ pub(super) struct Room {
     pub(super) tally: Tally,
     observer: Option<Observer>,
     index: Mutex<Index>,
-    /// The keys of effects that were asked for in this run and have not failed.
+    /// The keys of effects that were asked for in this run and have not failed, alone or with a step around them.
     effects: Mutex<HashSet<Box<str>>>,
     /// Let go of when the last scope is gone, or at the close.
     ownership: Mutex<Option<Ownership>>,
@@ -122,6 +123,16 @@ impl Room {
         })
     }
 
+    /// What was settled inside a body that failed may be asked for again.
+    pub(super) fn unsettle(&self, settled: &Settled) {
+        match settled {
+            Settled::Step(name) => self.index().unsettle(name),
+            Settled::Effect(key) => {
+                self.effects().remove(&**key);
+            }
+        }
+    }
+
     pub(super) fn is_asked_effect(&self, key: &str) -> bool {
         self.effects().contains(key)
     }
@@ -155,10 +166,12 @@ pub(super) struct AskedStep<'a> {
 }
 
 impl AskedStep<'_> {
-    /// It has this for good, in this run.
+    /// It has this for good in this run, unless a body around it fails.
     pub(super) fn settle(mut self, recorded: Recorded) {
         self.is_settled = true;
         self.room.index().settle(&self.name, recorded);
+        let name = std::mem::take(&mut self.name);
+        inside::note(self.room, [Settled::Step(name)]);
     }
 }
 
@@ -178,8 +191,11 @@ pub(super) struct AskedEffect<'a> {
 }
 
 impl AskedEffect<'_> {
+    /// It has come to something for good in this run, unless a body around it fails.
     pub(super) fn settle(mut self) {
         self.is_settled = true;
+        let key = std::mem::take(&mut self.key);
+        inside::note(self.room, [Settled::Effect(key)]);
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::inside::Inside;
 use super::name;
 use super::notice::Notice;
 use super::room::Room;
@@ -18,15 +19,13 @@ use crate::queue::{StepChange, StepState};
 #[derive(Debug, Clone)]
 pub struct Scope {
     pub(super) room: Arc<Room>,
-    path: Arc<str>,
+    /// None for the outermost, which is not the same as an empty name.
+    path: Option<Arc<str>>,
 }
 
 impl Scope {
     pub(super) fn outermost(room: Arc<Room>) -> Self {
-        Self {
-            room,
-            path: "".into(),
-        }
+        Self { room, path: None }
     }
 
     /// A scope in this one. Its name is checked with those of its steps.
@@ -44,18 +43,19 @@ impl Scope {
     pub fn scope(&self, name: impl AsRef<str>) -> Self {
         Self {
             room: Arc::clone(&self.room),
-            path: name::join(&self.path, name.as_ref()).into(),
+            path: Some(self.whole(name.as_ref()).into()),
         }
     }
 
     /// Its whole name; empty for the outermost.
     pub fn name(&self) -> &str {
-        &self.path
+        self.path.as_deref().unwrap_or_default()
     }
 
     /// Runs `body` with a scope of that name, and tells when it begins and ends: stages within stages, whose steps may be anything.
     ///
     /// `body` returns what a step returns: `None` once a stop was asked for. At its end, names in it that seem to change from run to run are told.
+    /// After an error of it, the stage and all that is inside it may be asked for again.
     ///
     /// # Errors
     ///
@@ -80,23 +80,30 @@ impl Scope {
         body: impl FnOnce(&Self) -> std::result::Result<Option<R>, E>,
     ) -> std::result::Result<Option<R>, E> {
         let stage = self.scope(name);
-        name::check(&stage.path)?;
+        name::check(stage.name())?;
         let room = &*self.room;
-        let name = || stage.path.to_string();
+        let name = || stage.name().to_owned();
         room.tell(|| Notice::Starting { name: name() });
         let began = room.store.clock().now();
+        let inside = Inside::begin(room);
         let ended = body(&stage);
+        let cut_off = || {
+            room.tell(|| Notice::Interrupted {
+                name: name(),
+                run: room.run(),
+            });
+        };
         match &ended {
             Ok(Some(_)) => {
+                inside.keep();
                 let took = room.store.clock().now().since(began);
-                let changed = room.index().take_changed(&stage.path);
+                let changed = room.index().take_changed(stage.name());
                 room.tell_changed(changed);
                 room.tell(|| Notice::Complete { name: name(), took });
             }
-            Ok(None) => room.tell(|| Notice::Interrupted {
-                name: name(),
-                run: room.run(),
-            }),
+            Ok(None) => cut_off(),
+            // It may have failed because of the stop.
+            Err(_) if room.is_stopping() => cut_off(),
             Err(error) => room.tell(|| Notice::Failed {
                 name: name(),
                 error: error.to_string(),
@@ -108,8 +115,9 @@ impl Scope {
 
     /// Gives the recorded result of the step `name`, or runs `body` and records what it returns. `None` once a stop was asked for.
     ///
-    /// An error of `body` is passed on and not recorded: the step runs when it is asked for again, in this run or a later one. A panic is
-    /// passed on, too. What is returned is what was recorded and read back, so that the first run works with the same value as all later ones.
+    /// An error of `body` is passed on and not recorded: the step runs when it is asked for again, in this run or a later one. Then it may ask again for the
+    /// steps and effects inside it, and is given what is recorded of them; but for those that `body` asked for on other threads, which stay
+    /// asked for. A panic is passed on, too. What is returned is what was recorded and read back, so that the first run works with the same value as all later ones.
     ///
     /// # Durability
     ///
@@ -135,7 +143,7 @@ impl Scope {
 
     /// A step with options: [`check`](Step::check), [`memoise_errors`](Step::memoise_errors).
     pub fn at<T>(&self, name: impl AsRef<str>) -> Step<'_, T> {
-        Step::new(&self.room, name::join(&self.path, name.as_ref()))
+        Step::new(&self.room, self.whole(name.as_ref()))
     }
 
     /// The recorded result of a step, any number of times; `None` if it has none.
@@ -145,12 +153,10 @@ impl Scope {
     /// [`ErrorKind::Incompatible`](crate::ErrorKind::Incompatible) when it is not a `T`, [`ErrorKind::Closed`](crate::ErrorKind::Closed) after the
     /// close; otherwise as the file is.
     pub fn recorded<T: DeserializeOwned>(&self, name: impl AsRef<str>) -> Result<Option<T>> {
-        let name = name::join(&self.path, name.as_ref());
+        let name = self.whole(name.as_ref());
         let recorded = self.room.index().recorded(&name);
         match recorded {
-            Some(recorded) if recorded.state == StepState::Complete => {
-                read(&self.room, &name).map(Some)
-            }
+            Some(recorded) if recorded.state == StepState::Complete => read(&self.room, &name),
             _ => Ok(None),
         }
     }
@@ -165,7 +171,7 @@ impl Scope {
     ///
     /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) while the step is in progress; otherwise as a write went.
     pub fn forget(&self, name: impl AsRef<str>) -> Result<bool> {
-        let name = name::join(&self.path, name.as_ref());
+        let name = self.whole(name.as_ref());
         let was_recorded = {
             let index = self.room.index();
             index.check_forget(&name)?;
@@ -181,19 +187,18 @@ impl Scope {
         Ok(was_recorded)
     }
 
-    /// The whole key of an effect in this scope.
-    pub(super) fn key(&self, key: &str) -> String {
-        name::join(&self.path, key)
+    /// The whole name of a step, or key of an effect, in this scope.
+    pub(super) fn whole(&self, name: &str) -> String {
+        name::join(self.path.as_deref(), name)
     }
 }
 
-/// The recorded result of the step `name`.
-pub(super) fn read<T: DeserializeOwned>(room: &Room, name: &str) -> Result<T> {
+/// The recorded result of the step `name`; `None` if it was forgotten, or has begun to run again, since the index was asked.
+pub(super) fn read<T: DeserializeOwned>(room: &Room, name: &str) -> Result<Option<T>> {
     let row = room.store.step(name)?;
-    let json = row.and_then(|row| row.result).unwrap_or_default();
-    value::read(
-        &format!("step `{name}`"),
-        &json,
-        &format!("if the program changed, `forget(\"{name}\")` lets the step run again"),
-    )
+    let Some(json) = row.and_then(|row| row.result) else {
+        return Ok(None);
+    };
+    let way_out = format!("if the program changed, `forget(\"{name}\")` lets the step run again");
+    value::read(&format!("step `{name}`"), &json, &way_out).map(Some)
 }

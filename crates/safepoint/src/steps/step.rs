@@ -7,13 +7,14 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::index::Recorded;
+use super::inside::Inside;
 use super::name;
 use super::notice::Notice;
 use super::room::{AskedStep, Room, count};
 use super::scope;
 use super::value;
 use crate::clock::wall_ms;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::queue::{InProgress, StepChange, StepState};
 use crate::shutdown::Unit;
 
@@ -45,6 +46,8 @@ type Check<'a, T> = Box<dyn FnOnce(&T) -> bool + 'a>;
 /// A step that has begun.
 struct Begun<'a> {
     room: &'a Room,
+    /// Ends before the step itself is settled, which is noted in the step around it.
+    inside: Inside<'a>,
     asked: AskedStep<'a>,
     unit: Option<Unit<'a>>,
     name: &'a str,
@@ -112,7 +115,7 @@ impl<T: Serialize + DeserializeOwned> Step<'_, T> {
         let (asked, recorded) = room.ask(&name)?;
         match recorded {
             Some(found) if found.state == StepState::Complete => {
-                let value: T = scope::read(room, &name)?;
+                let value: T = scope::read(room, &name)?.ok_or_else(|| gone(&name))?;
                 if check.is_none_or(|check| check(&value)) {
                     skip(room, asked, unit, found);
                     room.tell(|| Notice::Skipped {
@@ -141,15 +144,19 @@ impl<T: Serialize + DeserializeOwned> Step<'_, T> {
             _ => {}
         }
         let started_at_ms = wall_ms();
+        // The file may lose it as soon as the step has begun.
+        let ran_before = room.index().begin(&name);
+        let mark = room.store.begin(&name, started_at_ms)?;
         let begun = Begun {
             room,
+            inside: Inside::begin(room),
             asked,
             unit,
             name: &name,
-            mark: room.store.begin(&name, started_at_ms)?,
+            mark,
             started_at_ms,
             began: room.store.clock().now(),
-            ran_before: recorded.is_some(),
+            ran_before,
         };
         room.tell(|| Notice::Starting { name: name.clone() });
         match in_progress(&begun, body) {
@@ -198,6 +205,7 @@ impl Begun<'_> {
             result,
         };
         self.room.store.write(change, Some(self.mark))?;
+        self.inside.keep();
         self.asked.settle(Recorded {
             state: StepState::Complete,
             memoised: true,
@@ -255,6 +263,7 @@ impl Begun<'_> {
         if memoised {
             let change = self.failure(error.clone(), true);
             self.room.store.write(change, Some(self.mark))?;
+            self.inside.keep();
             self.asked.settle(Recorded {
                 state: StepState::Failed,
                 memoised,
@@ -282,6 +291,14 @@ fn skip(room: &Room, asked: AskedStep<'_>, unit: Option<Unit<'_>>, found: Record
     if let Some(unit) = unit {
         unit.commit();
     }
+}
+
+/// While a step is asked for, nobody forgets it or runs it.
+fn gone(name: &str) -> Error {
+    let message = format!("the recorded result of step `{name}` is gone from the file");
+    Error::new(ErrorKind::Corrupt, message).with_hint(format!(
+        "leave it to the program to change the file; `forget(\"{name}\")` lets the step run again"
+    ))
 }
 
 fn memoised(name: &str, run: u32, error: &str) -> Error {

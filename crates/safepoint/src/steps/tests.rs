@@ -879,3 +879,237 @@ fn a_long_step_has_a_row_that_says_that_it_has_begun() {
     steps.close().expect("closed");
     assert_eq!(place.states(), [("long".to_owned(), StepState::Complete)]);
 }
+
+#[test]
+fn a_step_whose_check_refused_its_result_may_fail_and_be_asked_for_again() {
+    let place = Place::new();
+    let steps = place.open();
+    steps.step("a", || ok(1)).expect("run");
+    steps.close().expect("closed");
+    let steps = place.open();
+    let failed = steps.at("a").check(|_| false).run(|| {
+        assert_eq!(steps.recorded::<u32>("a").expect("none holds"), None);
+        failure()
+    });
+    assert_eq!(failed.expect_err("it fails").kind(), ErrorKind::Io);
+    // Durable now, and with it the row of the failed one before it.
+    steps.step("b", || ok(())).expect("run");
+    assert_eq!(steps.recorded::<u32>("a").expect("none holds"), None);
+    let again = steps
+        .at("a")
+        .check(|_| unreachable!("there is no result to check"))
+        .run(|| ok(3));
+    assert_eq!(again.expect("run"), Some(3));
+    let report = steps.close().expect("closed");
+    assert_eq!((report.ran_again, report.failed), (1, 1));
+    assert_eq!(place.open().recorded::<u32>("a").expect("read"), Some(3));
+}
+
+#[test]
+fn an_error_that_is_run_anew_and_not_memoised_is_not_taken_in_its_run() {
+    let place = Place::new();
+    let steps = place.open();
+    let memoised = steps.at("bake").memoise_errors().run(failure);
+    assert!(memoised.is_err());
+    steps.close().expect("closed");
+    let steps = place.open();
+    assert!(steps.step("bake", failure).is_err());
+    let again = steps.at("bake").memoise_errors().run(|| ok(1));
+    assert_eq!(again.expect("run"), Some(1));
+}
+
+#[test]
+fn a_step_that_failed_is_asked_for_again_with_all_that_was_settled_in_it() {
+    let place = Place::new();
+    let steps = place.open();
+    let (paid, packed, mut attempts) = (Cell::new(0), Cell::new(0), 0);
+    let mut order = || {
+        steps.step("order", || -> Result<u32> {
+            let receipt = steps.effect("pay", InDoubt::Hold, |_| {
+                paid.set(paid.get() + 1);
+                ok(17)
+            })?;
+            assert_eq!(receipt, Effect::Complete(17));
+            steps.step("parcel", || -> Result<()> {
+                steps.step("parcel/pack", || {
+                    packed.set(packed.get() + 1);
+                    ok(())
+                })?;
+                ok(())
+            })?;
+            attempts += 1;
+            match attempts {
+                1 => failure(),
+                2 => panic!("down"),
+                _ => ok(attempts),
+            }
+        })
+    };
+    assert!(order().is_err());
+    let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(&mut order));
+    assert!(caught.is_err());
+    // Outside of it they may be asked for as well, and that settles them.
+    let pack = steps.step("parcel/pack", never::<()>);
+    assert_eq!(pack.expect("recorded"), Some(()));
+    assert!(steps.step("parcel/pack", never::<()>).is_err());
+    let order = steps.step("order", || -> Result<u32> {
+        let receipt = steps.effect("pay", InDoubt::Hold, |_| never::<u32>())?;
+        assert_eq!(receipt, Effect::Complete(17));
+        assert_eq!(steps.step("parcel", never::<()>)?, Some(()));
+        ok(3)
+    });
+    assert_eq!(order.expect("run"), Some(3));
+    assert_eq!((paid.get(), packed.get()), (1, 1));
+    // Once the step around them is complete, each name was asked for.
+    assert!(steps.step("parcel", never::<()>).is_err());
+    let twice = steps.effect("pay", InDoubt::Hold, |_| never::<u32>());
+    assert!(twice.is_err_and(|error| error.to_string().contains("before in this run")));
+}
+
+#[test]
+fn what_was_settled_elsewhere_stays_so_when_a_step_fails() {
+    let place = Place::new();
+    let other = Place::new();
+    let (steps, others) = (place.open(), other.open());
+    steps.step("before", || ok(())).expect("run");
+    let failed = steps.step("outer", || -> Result<u32> {
+        // Steps of two directories within each other are told apart.
+        others.step("theirs", || -> Result<()> {
+            steps.step("ours", || ok(()))?;
+            others.step("in theirs", || ok(()))?;
+            ok(())
+        })?;
+        std::thread::scope(|threads| {
+            threads.spawn(|| steps.step("on another thread", || ok(())));
+        });
+        failure()
+    });
+    assert!(failed.is_err());
+    for name in ["before", "on another thread"] {
+        assert!(steps.step(name, never::<()>).is_err(), "{name}");
+    }
+    for name in ["theirs", "in theirs"] {
+        assert!(others.step(name, never::<()>).is_err(), "{name}");
+    }
+    assert_eq!(steps.step("ours", never::<()>).expect("read"), Some(()));
+}
+
+#[test]
+fn a_stage_or_an_effect_that_failed_is_asked_for_again_with_all_inside() {
+    let place = Place::new();
+    let steps = place.open();
+    let ran = Cell::new(0);
+    let run = || {
+        ran.set(ran.get() + 1);
+        ok(())
+    };
+    for attempt in 1..=2 {
+        let stage = steps.stage("T0", |tier| -> Result<_> {
+            tier.step("one", run)?;
+            if attempt == 1 {
+                failure().map(Some)
+            } else {
+                tier.step("two", || ok(2))
+            }
+        });
+        assert_eq!(stage.ok(), (attempt == 2).then_some(Some(2)));
+        let effect = steps.effect("pay", InDoubt::RunAgain, |_| -> Result<u32> {
+            steps.step("invoice", run)?;
+            if attempt == 1 { failure() } else { ok(17) }
+        });
+        assert_eq!(effect.ok(), (attempt == 2).then_some(Effect::Complete(17)));
+    }
+    assert_eq!(ran.get(), 2);
+    for name in ["T0/one", "invoice"] {
+        assert!(steps.step(name, never::<()>).is_err(), "{name}");
+    }
+}
+
+#[test]
+fn a_directory_that_was_there_becomes_private() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    let place = Place::new();
+    std::fs::create_dir(place.path()).expect("made");
+    let open_to_all = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(place.path(), open_to_all).expect("set");
+    let steps = place.open();
+    steps
+        .step("secret", || ok("s3cret".to_owned()))
+        .expect("run");
+    let mode = |path: &Path| std::fs::metadata(path).expect("there").mode() & 0o777;
+    assert_eq!(mode(&place.path()), 0o700);
+    for file in [JOB_DB, "job.db-wal", "job.db-shm", "owner.lock"] {
+        assert_eq!(mode(&place.path().join(file)), 0o600, "{file}");
+    }
+}
+
+#[test]
+fn a_stage_that_a_stop_made_fail_was_cut_off() {
+    let place = Place::new();
+    let shutdown = Shutdown::builder().build().expect("built");
+    let token = shutdown.token();
+    let steps = place.builder().token(&token).open().expect("opened");
+    let failed = steps.stage("T0", |_| {
+        token.request(StopRequest::graceful(Source::User, "stop"));
+        failure().map(Some)
+    });
+    assert!(failed.is_err());
+    assert_eq!(
+        place.told(),
+        ["Stage: T0 - Starting", "Stage: T0 - Interrupted in run 1"]
+    );
+}
+
+#[test]
+fn a_scope_without_a_name_is_refused_at_its_steps() {
+    let place = Place::new();
+    let steps = place.open();
+    for scope in [
+        steps.scope(""),
+        steps.scope("").scope(""),
+        steps.scope("T0").scope(""),
+    ] {
+        let step = scope.step("x", never::<u32>).expect_err("refused");
+        assert_eq!(step.kind(), ErrorKind::Invalid);
+        let effect = scope.effect("x", InDoubt::Hold, |_| never::<u32>());
+        assert_eq!(effect.expect_err("refused").kind(), ErrorKind::Invalid);
+        let stage = scope.stage("x", |_| never::<Option<u32>>());
+        assert_eq!(stage.expect_err("refused").kind(), ErrorKind::Invalid);
+    }
+    let stage = steps.stage("", |_| never::<Option<u32>>());
+    assert_eq!(stage.expect_err("refused").kind(), ErrorKind::Invalid);
+    assert_eq!(steps.step("x", || ok(1)).expect("run"), Some(1));
+    assert_eq!((steps.name(), steps.scope("T0").name()), ("", "T0"));
+}
+
+#[test]
+fn what_a_person_said_can_be_said_anew_and_what_the_body_returned_cannot() {
+    let place = Place::new();
+    let key = doubtful(&place);
+    let done = |json: &str| resolve(&place.path(), "pay", Resolution::Done(json.into()));
+    done("\"17\"").expect("resolved");
+    let steps = place.open();
+    let error = steps
+        .effect("pay", InDoubt::Hold, |_| never::<u32>())
+        .expect_err("it is no number");
+    assert_eq!(error.kind(), ErrorKind::Incompatible);
+    assert!(
+        error.hint().is_some_and(|hint| hint.contains("resolve")),
+        "{error:?}"
+    );
+    steps.close().expect("closed");
+    done("18").expect("said anew");
+    let steps = place.open();
+    let paid = steps.effect("pay", InDoubt::Hold, |_| never::<u32>());
+    assert_eq!(paid.expect("recorded"), Effect::Complete(18));
+    steps.close().expect("closed");
+    resolve(&place.path(), "pay", Resolution::Again).expect("said anew");
+    assert_eq!(place.effect("pay").result, None);
+    let steps = place.open();
+    let paid = steps.effect("pay", InDoubt::Hold, |intent| {
+        ok(intent.idempotency_key().to_owned())
+    });
+    assert_eq!(paid.expect("brought about"), Effect::Complete(key));
+    steps.close().expect("closed");
+    assert_eq!(done("19").expect_err("refused").kind(), ErrorKind::Invalid);
+}

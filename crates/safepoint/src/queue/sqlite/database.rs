@@ -87,9 +87,12 @@ impl Database {
         let mut unfinished = path.to_path_buf();
         unfinished.set_extension("db.new");
         if let Some(directory) = path.parent() {
+            let directory = disk::StateDir::open(directory)?;
             for rest in ["job.db.new", "job.db.new-journal"] {
-                disk::StateDir::open(directory)?.remove(rest)?;
+                directory.remove(rest)?;
             }
+            // SQLite gives its log the mode of the file.
+            directory.make_empty("job.db.new")?;
         }
         {
             let connection =

@@ -7,7 +7,10 @@ use crate::error::Result;
 use crate::queue::step::{EffectRow, EffectState, StepChange, StepCounts, StepRow, StepState};
 
 const STEP: &str = "name, state, memoised, run, started_at_ms, duration_us, result, error";
+const STEP_IN_BRIEF: &str = "name, state, memoised, run, started_at_ms, duration_us, NULL, error";
 const EFFECT: &str = "key, state, idempotency_key, run, started_at_ms, duration_us, result, error";
+const EFFECT_IN_BRIEF: &str =
+    "key, state, idempotency_key, run, started_at_ms, duration_us, NULL, error";
 
 /// Writes `changes` in one transaction, in their order.
 pub(super) fn commit(connection: &Connection, run: u32, changes: &[StepChange]) -> Result<()> {
@@ -116,7 +119,7 @@ fn put(connection: &Connection, run: u32, change: &StepChange) -> rusqlite::Resu
             .prepare_cached("UPDATE effects SET state = 'held' WHERE key = ?1")?
             .execute([key]),
         StepChange::Released { key, error } => connection
-            .prepare_cached("UPDATE effects SET state = 'released', error = ?2 WHERE key = ?1")?
+            .prepare_cached("UPDATE effects SET state = 'released', result = NULL, error = ?2 WHERE key = ?1")?
             .execute(params![key, error]),
         StepChange::Doubted { key, error } => connection
             .prepare_cached("UPDATE effects SET error = ?2 WHERE key = ?1")?
@@ -141,13 +144,14 @@ pub(super) fn effect(connection: &Connection, key: &str) -> Result<Option<Effect
         .map_err(|error| failure("read", error))
 }
 
-/// Calls `each` for every step in the order in which they began, one row at a time, until it returns false.
+/// Calls `each` for every step in the order in which they began, one row at a time, until it returns false. In brief, the results are left out.
 pub(super) fn for_each_step(
     connection: &Connection,
+    in_brief: bool,
     each: impl FnMut(StepRow) -> Result<bool>,
 ) -> Result<()> {
-    let sql = format!("SELECT {STEP} FROM steps ORDER BY started_at_ms, rowid");
-    for_each(connection, &sql, step_row, each)
+    let columns = if in_brief { STEP_IN_BRIEF } else { STEP };
+    for_each_in_order(connection, "steps", columns, step_row, each)
 }
 
 /// Calls `each` for the name, state, memoisation and run of every step, in no order: no result is read.
@@ -170,13 +174,33 @@ pub(super) fn for_each_name(
     })
 }
 
-/// Calls `each` for every effect in the order in which they began, one row at a time, until it returns false.
+/// Calls `each` for every effect in the order in which they began, one row at a time, until it returns false. In brief, the results are left out.
 pub(super) fn for_each_effect(
     connection: &Connection,
+    in_brief: bool,
     each: impl FnMut(EffectRow) -> Result<bool>,
 ) -> Result<()> {
-    let sql = format!("SELECT {EFFECT} FROM effects ORDER BY started_at_ms, rowid");
-    for_each(connection, &sql, effect_row, each)
+    let columns = if in_brief { EFFECT_IN_BRIEF } else { EFFECT };
+    for_each_in_order(connection, "effects", columns, effect_row, each)
+}
+
+/// Reads the rows of `table` in the order in which they began. Only their numbers are sorted: SQLite would carry all results through its sorter.
+fn for_each_in_order<T>(
+    connection: &Connection,
+    table: &str,
+    columns: &str,
+    of_row: impl Fn(&Row<'_>) -> rusqlite::Result<T>,
+    mut each: impl FnMut(T) -> Result<bool>,
+) -> Result<()> {
+    let read = |error| failure("read", error);
+    let one = format!("SELECT {columns} FROM {table} WHERE rowid = ?1");
+    let mut one = connection.prepare(&one).map_err(read)?;
+    let order = format!("SELECT rowid FROM {table} ORDER BY started_at_ms, rowid");
+    let number = |row: &Row<'_>| row.get::<_, i64>(0);
+    // Both are of the same moment: while the first is read, the other sees what it sees.
+    for_each(connection, &order, number, |number| {
+        each(one.query_row([number], &of_row).map_err(read)?)
+    })
 }
 
 fn for_each<T>(

@@ -107,6 +107,15 @@ impl StepStore {
     ///
     /// [`ErrorKind::Io`] when no thread can be started.
     pub fn start(database: Database, reading: Option<View>, run: u32) -> Result<Self> {
+        Self::start_with(database, reading, run, Writer::work)
+    }
+
+    fn start_with(
+        database: Database,
+        reading: Option<View>,
+        run: u32,
+        work: impl FnOnce(Writer) + Send + 'static,
+    ) -> Result<Self> {
         let shared = Arc::new(Shared::default());
         let writing: Connected = Arc::new(Mutex::new(Some(database.connection)));
         let reading = reading.map_or_else(
@@ -123,7 +132,7 @@ impl StepStore {
         };
         let thread = std::thread::Builder::new()
             .name("safepoint-steps".into())
-            .spawn(move || writer.work())
+            .spawn(move || work(writer))
             .map_err(|error| {
                 Error::new(ErrorKind::Io, "cannot start the writer thread").with_source(error)
             })?;
@@ -541,10 +550,10 @@ impl From<Begun> for StepChange {
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        // Also after a panic, callers are answered and new ones refused.
+        // Also after a panic, callers are answered and new ones refused; and a run whose last changes were lost in one has not ended well.
         let left = {
             let mut inbox = self.shared.lock();
-            if inbox.closing {
+            if inbox.closing && !std::thread::panicking() {
                 Together::default()
             } else {
                 inbox.fail()
@@ -637,6 +646,28 @@ mod tests {
             store.close("completed", None).expect_err("closed").kind(),
             ErrorKind::Closed
         );
+    }
+
+    #[test]
+    fn a_writer_that_panics_while_it_closes_ends_no_run_well() {
+        let (_directory, path) = place();
+        let mut database = Database::open(&path, Locking::Shared).expect("opened");
+        let run = database
+            .begin_run(&RunRow::default(), &[], u32::MAX)
+            .expect("begun");
+        let view = View::open(&path).expect("viewed");
+        let store = StepStore::start_with(database, Some(view), run, |mut writer| {
+            // The last group is lost in the hands of the writer.
+            let (together, closing) = writer.gather();
+            assert!(!closing, "planted, with {} changes", together.changes.len());
+        })
+        .expect("started");
+        let mark = store.begin("cut off", 0).expect("begun");
+        let closed = store.close("completed", None).expect_err("it failed");
+        assert_eq!(closed.kind(), ErrorKind::Closed);
+        store.end(mark);
+        let runs = View::open(&path).expect("viewed").runs().expect("read");
+        assert_eq!(runs[0].outcome, None);
     }
 
     #[test]

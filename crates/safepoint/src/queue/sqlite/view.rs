@@ -347,7 +347,19 @@ impl View {
         if !self.has_steps() {
             return Ok(());
         }
-        step_rows::for_each_step(&self.connection, each)
+        step_rows::for_each_step(&self.connection, false, each)
+    }
+
+    /// As [`for_each_step`](Self::for_each_step), without the results: they are not read, and none is given.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn for_each_step_in_brief(&self, each: impl FnMut(StepRow) -> Result<bool>) -> Result<()> {
+        if !self.has_steps() {
+            return Ok(());
+        }
+        step_rows::for_each_step(&self.connection, true, each)
     }
 
     /// Calls `each` for every effect in the order in which they began, one row at a time, until it returns false.
@@ -359,7 +371,22 @@ impl View {
         if !self.has_steps() {
             return Ok(());
         }
-        step_rows::for_each_effect(&self.connection, each)
+        step_rows::for_each_effect(&self.connection, false, each)
+    }
+
+    /// As [`for_each_effect`](Self::for_each_effect), without the results: they are not read, and none is given.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn for_each_effect_in_brief(
+        &self,
+        each: impl FnMut(EffectRow) -> Result<bool>,
+    ) -> Result<()> {
+        if !self.has_steps() {
+            return Ok(());
+        }
+        step_rows::for_each_effect(&self.connection, true, each)
     }
 
     /// Calls `each` for every matching item in input order, one row at a time, until it returns false: memory does not grow with
