@@ -1,4 +1,4 @@
-//! `cargo bench -p safepoint-benches-state --bench checkpoint [-- [--short] [DIRECTORY]]`: checkpoints beside the raw limit of the disk
+//! `cargo bench -p safepoint-benches-state --bench checkpoint [-- [--short] [--only=save|load|background|small|list|rest] [DIRECTORY]]`: checkpoints beside the raw limit of the disk
 //! that holds the directory (default: where cargo builds), as the table of the book's page on benchmarks.
 #![expect(
     clippy::disallowed_methods,
@@ -50,26 +50,42 @@ fn main() {
     let hundred = &weights[..100 * MIB / size.divisor / 4];
     println!("| | safepoint | limit | ratio | target |");
     println!("|---|---|---|---|---|");
-    save(folder, "1 GiB of float32", &weights, size.rounds, "1.0");
-    save(
-        folder,
-        "100 MiB of float32",
-        hundred,
-        2 * size.rounds,
-        "1.1",
-    );
-    save_text(folder, 100 * MIB / size.divisor, size.rounds);
-    load(folder, &weights, size.rounds);
-    blocked(folder, &weights, size.rounds);
-    slowdown(
-        folder,
-        &weights[..256 * MIB / size.divisor / 4],
-        size.rounds,
-    );
-    small(folder, 300 / size.divisor);
-    list(folder, 10_000 / size.divisor);
-    due();
-    memory(folder, &weights);
+    let only = arguments
+        .iter()
+        .find_map(|argument| argument.strip_prefix("--only="));
+    let wanted = |part| only.is_none_or(|only| only == part);
+    if wanted("save") {
+        save(folder, "1 GiB of float32", &weights, size.rounds, "1.0");
+        save(
+            folder,
+            "100 MiB of float32",
+            hundred,
+            2 * size.rounds,
+            "1.1",
+        );
+        save_text(folder, 100 * MIB / size.divisor, size.rounds);
+    }
+    if wanted("load") {
+        load(folder, &weights, size.rounds);
+    }
+    if wanted("background") {
+        blocked(folder, &weights, size.rounds);
+        slowdown(
+            folder,
+            &weights[..256 * MIB / size.divisor / 4],
+            size.rounds,
+        );
+    }
+    if wanted("small") {
+        small(folder, 300 / size.divisor);
+    }
+    if wanted("list") {
+        list(folder, 10_000 / size.divisor);
+    }
+    if wanted("rest") {
+        due();
+        memory(folder, &weights);
+    }
 }
 
 fn row(what: &str, ours: &str, limit: &str, ratio: &str, target: &str) {
@@ -268,23 +284,24 @@ fn blocked(folder: &Path, weights: &[f32], rounds: usize) {
     fresh(&own);
     let store = store(&own);
     store.prepare_background(size_of_val(weights)).unwrap();
-    let of = || (array(weights), Details::new());
-    let [by_copy, by_fork] = in_turns(
+    // One behind the other: what a fork leaves write-protected would slow the copies.
+    let [by_copy] = in_turns(
         rounds,
-        &mut [
-            &mut || {
-                let (state, details) = of();
-                let took = timed(|| assert!(store.save_in_background("m", state, details).is_ok()));
-                store.finish_background().unwrap();
-                took
-            },
-            &mut || {
-                let (state, details) = of();
-                let took = timed(|| assert!(store.save_by_fork("m", state, details).is_ok()));
-                store.finish_background().unwrap();
-                took
-            },
-        ],
+        &mut [&mut || {
+            let (state, details) = (array(weights), Details::new());
+            let took = timed(|| assert!(store.save_in_background("m", state, details).is_ok()));
+            store.finish_background().unwrap();
+            took
+        }],
+    );
+    let [by_fork] = in_turns(
+        rounds,
+        &mut [&mut || {
+            let (state, details) = (array(weights), Details::new());
+            let took = timed(|| assert!(store.save_by_fork("m", state, details).is_ok()));
+            store.finish_background().unwrap();
+            took
+        }],
     );
     let what = "caller blocked by a save of 1 GiB in the background";
     row(what, &show(by_copy.median()), "", "", "80 ms");

@@ -21,8 +21,7 @@ impl fmt::Display for Generation {
 }
 
 /// What the caller says of a state that it saves.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
 pub struct Details {
     /// The step that the work is at, counted as the caller counts.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -104,6 +103,7 @@ pub struct Parent {
 
 /// What is told of a generation without reading its payload.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(from = "Flat")]
 #[non_exhaustive]
 pub struct Metadata {
     /// What the state is called.
@@ -120,10 +120,9 @@ pub struct Metadata {
     #[serde(flatten)]
     pub details: Details,
     /// What it was forked from.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub parent: Option<Parent>,
     /// What it is of.
-    #[serde(default)]
     pub fingerprint: Fingerprint,
     /// How its value is encoded.
     pub encoding: Encoding,
@@ -133,4 +132,58 @@ pub struct Metadata {
     pub buffers: u64,
     /// The version of the program that wrote it.
     pub written_by: String,
+}
+
+/// The same on one level, as it is in the file. A flattened struct is read by way of a map, which takes longer than all the rest of listing.
+#[derive(Deserialize)]
+struct Flat {
+    name: String,
+    generation: Generation,
+    saved_at_ms: i64,
+    started_at_ms: i64,
+    run: u32,
+    step: Option<u64>,
+    items_processed: Option<u64>,
+    items_total: Option<u64>,
+    last_item: Option<String>,
+    #[serde(default)]
+    metrics: BTreeMap<String, f64>,
+    #[serde(default)]
+    pinned: bool,
+    #[serde(default)]
+    extra: Value,
+    parent: Option<Parent>,
+    #[serde(default)]
+    fingerprint: Fingerprint,
+    encoding: Encoding,
+    payload_bytes: u64,
+    buffers: u64,
+    written_by: String,
+}
+
+impl From<Flat> for Metadata {
+    fn from(flat: Flat) -> Self {
+        Self {
+            name: flat.name,
+            generation: flat.generation,
+            saved_at_ms: flat.saved_at_ms,
+            started_at_ms: flat.started_at_ms,
+            run: flat.run,
+            details: Details {
+                step: flat.step,
+                items_processed: flat.items_processed,
+                items_total: flat.items_total,
+                last_item: flat.last_item,
+                metrics: flat.metrics,
+                pinned: flat.pinned,
+                extra: flat.extra,
+            },
+            parent: flat.parent,
+            fingerprint: flat.fingerprint,
+            encoding: flat.encoding,
+            payload_bytes: flat.payload_bytes,
+            buffers: flat.buffers,
+            written_by: flat.written_by,
+        }
+    }
 }
