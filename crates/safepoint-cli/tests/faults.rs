@@ -219,6 +219,8 @@ fn fails_at(error: Errno, calls: u64) {
                 "disk I/O error",
                 "disk is full",
                 "unable to open",
+                // A file that could not be opened to be written is tried to be read by SQLite.
+                "readonly database",
             ];
             assert!(
                 words.iter().any(|word| ran.stderr.contains(word)),
