@@ -21,7 +21,8 @@ impl fmt::Display for Generation {
 }
 
 /// What the caller says of a state that it saves.
-#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Details {
     /// The step that the work is at, counted as the caller counts.
     #[serde(skip_serializing_if = "Option::is_none")]
