@@ -90,7 +90,8 @@ impl StoreBuilder {
         self
     }
 
-    /// Makes the directory (0700) where there is none, takes it for this process, and opens it.
+    /// Makes the directory where there is none, takes it for this process, takes the rights of group and others from it (0700), also from one that was
+    /// there, and opens it. So name a directory that is for checkpoints alone.
     ///
     /// # Errors
     ///
