@@ -140,7 +140,7 @@ impl SaveStorm {
                 // A kill may tear a record of a journal; the run behind it has to tell, and `verify` says whether that cost anything.
                 Said::Notice(text)
                     if self.saver.plan.how == How::Small
-                        && text.contains("a record that is not whole") =>
+                        && text.contains("is not whole: a crash tore a record") =>
                 {
                     report.torn += 1;
                 }
