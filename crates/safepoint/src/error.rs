@@ -160,6 +160,25 @@ impl Error {
         self.0.hint.as_deref()
     }
 
+    /// What the operating system said, where that is at the bottom of it.
+    #[cfg(feature = "state")]
+    pub(crate) fn io_cause(&self) -> Option<&io::Error> {
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            match error.downcast_ref() {
+                None => cause = error.source(),
+                found => return found,
+            }
+        }
+        None
+    }
+
+    /// The operating system's number for what is at the bottom of it.
+    #[cfg(any(feature = "job", feature = "checkpoint"))]
+    pub(crate) fn os_code(&self) -> Option<i32> {
+        self.io_cause()?.raw_os_error()
+    }
+
     /// The message and all sources, joined by colons: one line for a log.
     pub fn chain(&self) -> String {
         let mut text = self.to_string();

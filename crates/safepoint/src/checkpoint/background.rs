@@ -84,7 +84,7 @@ pub(super) enum CopyBy {
 struct InFlight {
     /// Counts the orders that the thread took.
     ticket: u64,
-    since: Moment,
+    since: Clock,
     payload_bytes: u64,
     name: String,
 }
@@ -129,7 +129,6 @@ pub(super) struct Background {
     desk: Mutex<Desk>,
     changed: Condvar,
     thread: Mutex<Option<JoinHandle<()>>>,
-    clock: Clock,
 }
 
 impl Background {
@@ -139,7 +138,6 @@ impl Background {
             desk: Mutex::default(),
             changed: Condvar::new(),
             thread: Mutex::default(),
-            clock: Clock::start(),
         }
     }
 
@@ -331,7 +329,7 @@ impl Background {
             let ticket = desk.tickets;
             desk.in_flight = Some(InFlight {
                 ticket,
-                since: self.clock.now(),
+                since: Clock::start(),
                 payload_bytes: order.payload_bytes,
                 name: order.name.clone(),
             });
@@ -404,7 +402,7 @@ impl Background {
         // What waits under this name is older than what was given, and would take as long.
         let overtaken = desk.take_waiting(name);
         let in_flight = desk.in_flight(name).map(|save| {
-            let so_far = self.clock.now().since(save.since);
+            let so_far = save.since.now().since(Moment::default());
             let left = store.common.throughput.time_for(save.payload_bytes);
             (save.ticket, left.saturating_sub(so_far))
         });

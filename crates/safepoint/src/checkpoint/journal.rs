@@ -61,9 +61,9 @@ impl Record {
 
 /// All of a journal that can be read.
 #[derive(Debug, Default)]
-pub(super) struct Scan {
+struct Scan {
     /// Ascending by generation.
-    pub(super) records: Vec<Record>,
+    records: Vec<Record>,
     /// Where the next record goes; `None` in a journal that is not gone on with.
     free_from: Option<usize>,
     /// Whether it begins as a journal does.
@@ -77,7 +77,7 @@ pub(super) struct Scan {
 /// # Errors
 ///
 /// Kind `Incompatible` for one of a newer program; `NotFound` and `Io` as the disk says.
-pub(super) fn scan(path: &Path) -> Result<(Vec<u8>, Scan)> {
+fn scan(path: &Path) -> Result<Scan> {
     let file = StoredFile::open(path)?;
     let mut bytes = zeroed(file.length().min(CAPACITY))?;
     file.read_at(&mut bytes, 0)?;
@@ -115,7 +115,7 @@ pub(super) fn scan(path: &Path) -> Result<(Vec<u8>, Scan)> {
     if begins_well && scan.lost == 0 && bytes.len() as u64 == CAPACITY {
         scan.free_from = Some(end);
     }
-    Ok((bytes, scan))
+    Ok(scan)
 }
 
 /// Loads a record.
@@ -124,15 +124,18 @@ pub(super) fn scan(path: &Path) -> Result<(Vec<u8>, Scan)> {
 ///
 /// Kind `Corrupt` when it is no longer there or its metadata cannot be read; `NotFound` and `Io` as the disk says.
 pub(super) fn load(record: &Record) -> Result<Checkpoint> {
-    let (bytes, scan) = scan(&record.journal)?;
-    if !scan.records.contains(record) {
+    let file = StoredFile::open(&record.journal)?;
+    let mut bytes = zeroed(record.bytes())?;
+    file.read_at(&mut bytes, record.at as u64)?;
+    if decode(&bytes, record.at, &record.journal).as_ref() != Some(record) {
         return Err(damaged("its record in the journal changed"));
     }
-    let from = record.at + HEAD;
-    let middle = from + record.metadata_bytes;
-    let metadata = read_metadata(&bytes[from..middle], record.generation)?;
-    let value = bytes[middle..middle + record.value_bytes].to_vec();
-    Ok(Checkpoint::of_value(metadata, value))
+    let (metadata, value) = bytes[HEAD..].split_at(record.metadata_bytes);
+    let metadata = read_metadata(metadata, record.generation)?;
+    Ok(Checkpoint::of_value(
+        metadata,
+        value[..record.value_bytes].to_vec(),
+    ))
 }
 
 /// The metadata of a record.
@@ -206,13 +209,13 @@ fn decode(bytes: &[u8], at: usize, journal: &Path) -> Option<Record> {
 
 /// Scans again where something is not whole: its owner may just be writing there.
 fn scan_at_rest(path: &Path) -> Result<Scan> {
-    let (_, mut found) = scan(path)?;
+    let mut found = scan(path)?;
     for _ in 0..LOOKS {
         if found.free_from.is_some() {
             break;
         }
         std::thread::yield_now();
-        found = scan(path)?.1;
+        found = scan(path)?;
     }
     Ok(found)
 }
@@ -220,20 +223,31 @@ fn scan_at_rest(path: &Path) -> Result<Scan> {
 /// How often a journal that is not whole is looked at again.
 const LOOKS: u32 = 3;
 
-/// The records of all journals in a directory, ascending, and the journals that are not whole.
+/// What the journals of a directory hold.
+#[derive(Debug, Default)]
+pub(super) struct Journals {
+    /// Ascending by generation.
+    pub(super) records: Vec<Record>,
+    /// The journals that are not whole.
+    pub(super) torn: Vec<Torn>,
+    /// The newest journal, and where the next record goes in it; `None` if there is none or it is not gone on with.
+    end: Option<(PathBuf, usize)>,
+}
+
+/// Reads all journals of a directory.
 ///
 /// # Errors
 ///
 /// Kind `Io` when the directory cannot be read; `Incompatible` for a journal of a newer program.
-pub(super) fn records(directory: &Path) -> Result<(Vec<Record>, Vec<Torn>)> {
-    let (mut all, mut torn) = (Vec::new(), Vec::new());
+pub(super) fn find(directory: &Path) -> Result<Journals> {
+    let mut found = Journals::default();
     for base in journals(directory)? {
         let path = directory.join(journal_name(base));
         match scan_at_rest(&path) {
             Ok(scan) => {
                 if scan.free_from.is_none() {
                     let last = scan.records.last();
-                    torn.push(Torn {
+                    found.torn.push(Torn {
                         expected: last.map_or(base, |record| Generation(record.generation.0.saturating_add(1))),
                         lost: scan.lost,
                         begins_well: scan.begins_well,
@@ -241,26 +255,30 @@ pub(super) fn records(directory: &Path) -> Result<(Vec<Record>, Vec<Torn>)> {
                             "journal `{}` is not whole: a crash tore a record before it was acknowledged, or it was damaged since",
                             path.display()
                         ),
-                        journal: path,
+                        journal: path.clone(),
                     });
                 }
-                all.extend(scan.records);
+                found.end = scan.free_from.map(|free_from| (path, free_from));
+                found.records.extend(scan.records);
             }
             // Its owner folded it since we looked.
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             // No regular file: nothing in it can be told.
-            Err(error) if error.kind() == ErrorKind::Corrupt => torn.push(Torn {
-                expected: base,
-                lost: 1,
-                begins_well: false,
-                why: error.chain(),
-                journal: path,
-            }),
+            Err(error) if error.kind() == ErrorKind::Corrupt => {
+                found.end = None;
+                found.torn.push(Torn {
+                    expected: base,
+                    lost: 1,
+                    begins_well: false,
+                    why: error.chain(),
+                    journal: path,
+                });
+            }
             Err(error) => return Err(error),
         }
     }
-    all.sort_by_key(|record| record.generation);
-    Ok((all, torn))
+    found.records.sort_by_key(|record| record.generation);
+    Ok(found)
 }
 
 /// What is known of what cannot be read.
@@ -304,24 +322,18 @@ impl Journal {
         })
     }
 
-    /// Opens the newest journal of a directory, to go on in it; `None` if there is none or it does not end cleanly.
+    /// Opens the newest of the journals that were found, to go on in it; `None` if there is none or it is not gone on with.
     ///
     /// # Errors
     ///
-    /// Kind `Io` when it cannot be opened; `Incompatible` for one of a newer program.
-    pub(super) fn open_newest(directory: &Path) -> Result<Option<Self>> {
-        let Some(base) = journals(directory)?.pop() else {
-            return Ok(None);
+    /// Kind `Io` when it cannot be opened.
+    pub(super) fn open_newest(found: &Journals) -> Result<Option<Self>> {
+        let open = |(path, free_from): &(PathBuf, usize)| {
+            let file = RandomAccessFile::open(path)?;
+            let free_from = *free_from;
+            Ok(Self { file, free_from })
         };
-        let path = directory.join(journal_name(base));
-        scan(&path)?
-            .1
-            .free_from
-            .map(|free_from| {
-                let file = RandomAccessFile::open(&path)?;
-                Ok(Self { file, free_from })
-            })
-            .transpose()
+        found.end.as_ref().map(open).transpose()
     }
 
     /// Appends a record and returns its length in bytes; `None` if it does not fit any more.

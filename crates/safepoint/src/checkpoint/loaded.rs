@@ -163,7 +163,7 @@ impl Checkpoint {
         &self.metadata
     }
 
-    /// Newer generations that could not be loaded, so that this one was; newest first.
+    /// What could not be loaded and may be newer, the newest first: damaged generations, and journals that are not whole.
     pub fn skipped(&self) -> &[Skipped] {
         &self.skipped
     }

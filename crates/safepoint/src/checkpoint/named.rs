@@ -114,21 +114,20 @@ impl Named {
                 newest = Some(file.metadata);
             }
         }
-        let (records, torn) = journal::records(dir.path())?;
-        let in_journals = records.last().map(|record| record.generation);
+        let journals = journal::find(dir.path())?;
+        let newest_record = journals.records.last();
+        let in_journals = newest_record.map(|record| record.generation);
         let told = in_journals.max(Some(folder::highest(dir.path())?));
         // What cannot be read may have had the numbers after the highest that can.
-        let lost = torn.iter().map(|torn| torn.lost).sum();
+        let lost = journals.torn.iter().map(|torn| torn.lost).sum();
         let highest = Generation(told.map_or(0, |told| told.0).saturating_add(lost));
         if newest.is_none() {
-            newest = records
-                .last()
-                .and_then(|record| journal::metadata(record).ok());
+            newest = newest_record.and_then(|record| journal::metadata(record).ok());
         }
         Ok(Self {
             name: name.to_owned(),
             highest,
-            journal: Journal::open_newest(dir.path())?,
+            journal: Journal::open_newest(&journals)?,
             dir,
             kept,
             started_at_ms: newest.map_or_else(wall_ms, |metadata| metadata.started_at_ms),
@@ -358,7 +357,7 @@ impl Named {
     /// Removes the journals, all of whose records are older than what was just saved. One whose beginning is damaged was not left so by a crash,
     /// and is put aside for whoever can make use of it.
     fn remove_journals(&self) -> Result<()> {
-        let (_, mut torn) = journal::records(self.dir.path())?;
+        let mut torn = journal::find(self.dir.path())?.torn;
         torn.retain(|torn| !torn.begins_well);
         for base in folder::journals(self.dir.path())? {
             let name = folder::journal_name(base);
@@ -487,15 +486,8 @@ fn ratio_percent(file_bytes: u64, payload_bytes: u64) -> u64 {
 }
 
 /// Whether an error comes from a disk or a quota without room.
-pub(super) fn is_full(error: &Error) -> bool {
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        if let Some(error) = error.downcast_ref::<std::io::Error>() {
-            return matches!(error.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT));
-        }
-        cause = error.source();
-    }
-    false
+fn is_full(error: &Error) -> bool {
+    matches!(error.os_code(), Some(libc::ENOSPC | libc::EDQUOT))
 }
 
 /// Refuses what JSON cannot say, before anything is written.

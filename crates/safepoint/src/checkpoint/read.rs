@@ -103,7 +103,7 @@ impl OpenFile {
         Table::decode(&json, self.trailer.contents_at)
     }
 
-    /// Fills `raw`, which is as long as the payload of this frame, by the caller's unpacker.
+    /// Fills `slots`, which together are as long as the payload of this frame, by the caller's unpacker.
     ///
     /// # Errors
     ///
@@ -113,10 +113,10 @@ impl OpenFile {
         table: &Table,
         number: usize,
         unpacker: &mut Unpacker,
-        raw: &mut [u8],
+        slots: &mut [&mut [u8]],
     ) -> Result<()> {
         let read = |bytes: &mut [u8], at| self.file.read_at(bytes, at);
-        unpacker.unpack(number, &table.frames[number], &mut [raw], read)
+        unpacker.unpack(number, &table.frames[number], slots, read)
     }
 
     /// Fills `parts`, which together are as long as the payload, with `workers` threads, the caller's included.
@@ -139,7 +139,7 @@ impl OpenFile {
         );
         let workers = workers.min(slots.len());
         let work = Work {
-            file: &self.file,
+            file: self,
             table,
             slots: Mutex::new(slots.into_iter().enumerate()),
             failed: AtomicBool::new(false),
@@ -207,7 +207,7 @@ type Slots<'a> = Vec<&'a mut [u8]>;
 
 /// What workers share while they read frames.
 struct Work<'a, 'b> {
-    file: &'a StoredFile,
+    file: &'a OpenFile,
     table: &'a Table,
     slots: Mutex<std::iter::Enumerate<std::vec::IntoIter<Slots<'b>>>>,
     failed: AtomicBool,
@@ -226,9 +226,10 @@ impl Work<'_, '_> {
             let Some((number, mut slots)) = taken else {
                 break;
             };
-            let frame = &self.table.frames[number];
-            let read = |bytes: &mut [u8], at| self.file.read_at(bytes, at);
-            if let Err(error) = unpacker.unpack(number, frame, &mut slots, read) {
+            let read = self
+                .file
+                .read_frame(self.table, number, &mut unpacker, &mut slots);
+            if let Err(error) = read {
                 self.failed.store(true, Ordering::Relaxed);
                 let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
                 failure.get_or_insert(error);

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::folder::{self, QUARANTINE, check_name, path_of};
 use super::format::damaged;
-use super::journal::{self, Record};
+use super::journal::{self, Journals, Record};
 use super::loaded::{Checkpoint, Target};
 use super::metadata::{Generation, Metadata};
 use super::notice::Skipped;
@@ -102,7 +102,7 @@ impl CheckpointReader {
     pub fn list(&self, name: &str) -> Result<Vec<Listed>> {
         let folder = self.folder(name)?;
         // Journals first: what is folded meanwhile is found as a file.
-        let (records, _) = journal::records(&folder)?;
+        let records = journal::find(&folder)?.records;
         let generations = folder::generations(&folder)?;
         let part = generations.len().div_ceil(self.workers.max(1)).max(1);
         let mut listed = if generations.len() < PARALLEL_LIST {
@@ -156,7 +156,6 @@ impl CheckpointReader {
         name: &str,
         targets: &mut [Target<'_>],
     ) -> Result<Option<Checkpoint>> {
-        check_name(name)?;
         self.newest_good(name, targets, |_| Ok(()))
     }
 
@@ -192,7 +191,9 @@ impl CheckpointReader {
             why,
             quarantined: None,
         };
-        let (mut records, torn) = journal::records(&folder)?;
+        let Journals {
+            mut records, torn, ..
+        } = journal::find(&folder)?;
         let mut files = folder::generations(&folder)?;
         let mut skipped: Vec<Skipped> = torn
             .into_iter()
@@ -243,7 +244,7 @@ impl CheckpointReader {
     /// The metadata of the newest generation whose metadata can be read.
     pub(super) fn newest_metadata(&self, name: &str) -> Result<Option<Metadata>> {
         let folder = self.folder(name)?;
-        let (records, _) = journal::records(&folder)?;
+        let records = journal::find(&folder)?.records;
         let newest_first = folder::generations(&folder)?.into_iter().rev();
         let mut files = newest_first.filter_map(|generation| open(&folder, name, generation).ok());
         let in_file = files.next().map(|file| file.metadata);
@@ -277,7 +278,6 @@ impl CheckpointReader {
         generation: Generation,
         targets: &mut [Target<'_>],
     ) -> Result<Checkpoint> {
-        check_name(name)?;
         self.read(name, generation, targets, &|_| Ok(()))
     }
 
@@ -306,7 +306,7 @@ impl CheckpointReader {
         name: &str,
         generation: Generation,
     ) -> Result<Option<(Record, Checkpoint)>> {
-        let (mut records, _) = journal::records(&self.folder(name)?)?;
+        let mut records = journal::find(&self.folder(name)?)?.records;
         records.retain(|record| record.generation == generation);
         let Some(record) = records.pop() else {
             return Ok(None);
@@ -335,7 +335,7 @@ impl CheckpointReader {
     /// generation is in the list.
     pub fn validate(&self, name: &str) -> Result<Vec<Validated>> {
         let folder = self.folder(name)?;
-        let (records, torn) = journal::records(&folder)?;
+        let Journals { records, torn, .. } = journal::find(&folder)?;
         let generations = folder::generations(&folder)?;
         let validate = |generation| Validated {
             name: name.to_owned(),
@@ -414,22 +414,13 @@ fn is_gone<T>(outcome: &Result<T>) -> bool {
 
 /// Whether an older generation may be taken instead: the file is damaged, or the device cannot read it.
 fn is_damage(error: &Error) -> bool {
-    if error.kind() == ErrorKind::Corrupt {
-        return true;
-    }
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        if let Some(error) = error.downcast_ref::<std::io::Error>() {
-            // A sector, an inode or a checksum of the file system that is bad.
-            let bad = matches!(
-                error.raw_os_error(),
-                Some(libc::EIO | libc::EUCLEAN | libc::EBADMSG)
-            );
-            return bad || error.kind() == std::io::ErrorKind::UnexpectedEof;
-        }
-        cause = error.source();
-    }
-    false
+    // A sector, an inode or a checksum of the file system that is bad; a file that became shorter.
+    let is_bad = |cause: &std::io::Error| {
+        let code = cause.raw_os_error();
+        matches!(code, Some(libc::EIO | libc::EUCLEAN | libc::EBADMSG))
+            || cause.kind() == std::io::ErrorKind::UnexpectedEof
+    };
+    error.kind() == ErrorKind::Corrupt || error.io_cause().is_some_and(is_bad)
 }
 
 /// Says of which generation an error is.

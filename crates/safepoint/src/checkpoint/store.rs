@@ -316,7 +316,6 @@ impl CheckpointStore {
         generation: Generation,
         targets: &mut [Target<'_>],
     ) -> Result<Checkpoint> {
-        check_name(name)?;
         let fits = |metadata: &Metadata| self.inner.fits(metadata);
         self.inner.reader.read(name, generation, targets, &fits)
     }

@@ -55,7 +55,8 @@ impl<'a> Stream<'a> {
             self.frame.resize(table.raw_bytes(self.next), 0);
             // Until it is found whole, nothing of it is there.
             self.taken = self.frame.len();
-            file.read_frame(table, self.next, &mut self.unpacker, &mut self.frame)?;
+            let slots = &mut [self.frame.as_mut_slice()];
+            file.read_frame(table, self.next, &mut self.unpacker, slots)?;
             self.taken = 0;
             self.next += 1;
         }

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -55,9 +54,8 @@ fn is_empty(path: &Path) -> io::Result<bool> {
 }
 
 fn is_denied(error: &Error) -> bool {
-    let source = std::error::Error::source(error);
-    let source = source.and_then(|source| source.downcast_ref::<io::Error>());
-    source.is_some_and(|source| source.kind() == io::ErrorKind::PermissionDenied)
+    let cause = error.io_cause();
+    cause.is_some_and(|cause| cause.kind() == io::ErrorKind::PermissionDenied)
 }
 
 impl StateDir {
@@ -256,6 +254,13 @@ fn sync_tree(path: &Path) -> Result<()> {
 ///
 /// [`ErrorKind::Io`] when `path` exists and cannot be read.
 pub fn list_dirs(path: &Path) -> Result<Vec<String>> {
+    let mut names = list(path, fs::FileType::is_dir)?;
+    names.sort();
+    Ok(names)
+}
+
+/// The names of the entries whose kind is wanted; none when `path` does not exist.
+fn list(path: &Path, is_wanted: impl Fn(&fs::FileType) -> bool) -> Result<Vec<String>> {
     let entries = match fs::read_dir(path) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -264,13 +269,12 @@ pub fn list_dirs(path: &Path) -> Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in entries {
         let entry = entry.map_err(|error| Error::io("read", path, error))?;
-        if entry.file_type().is_ok_and(|kind| kind.is_dir())
-            && let Ok(name) = std::str::from_utf8(entry.file_name().as_bytes())
+        if entry.file_type().is_ok_and(|kind| is_wanted(&kind))
+            && let Ok(name) = entry.file_name().into_string()
         {
-            names.push(name.to_owned());
+            names.push(name);
         }
     }
-    names.sort();
     Ok(names)
 }
 
@@ -345,7 +349,7 @@ pub struct FileStatus {
     pub modified_ms: i64,
 }
 
-/// The regular files in `path`, as [`list_files`], with their sizes and times. One that goes meanwhile is left out.
+/// What [`list_files`] finds in `path`, with sizes and times. One that goes meanwhile is left out.
 ///
 /// # Errors
 ///
@@ -369,19 +373,5 @@ pub fn status_of_files(path: &Path) -> Result<Vec<FileStatus>> {
 ///
 /// [`ErrorKind::Io`] when `path` exists and cannot be read.
 pub fn list_files(path: &Path) -> Result<Vec<String>> {
-    let entries = match fs::read_dir(path) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(Error::io("read", path, error)),
-    };
-    let mut names = Vec::new();
-    for entry in entries {
-        let entry = entry.map_err(|error| Error::io("read", path, error))?;
-        if entry.file_type().is_ok_and(|kind| !kind.is_dir())
-            && let Ok(name) = entry.file_name().into_string()
-        {
-            names.push(name);
-        }
-    }
-    Ok(names)
+    list(path, |kind| !kind.is_dir())
 }

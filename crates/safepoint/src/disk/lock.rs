@@ -1,10 +1,10 @@
 //! One owner per directory, by an advisory lock that the kernel drops with its holder.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use super::lock_file;
 use crate::error::{Error, Result};
 
 /// The exclusive lock on a directory; dropped with this value or with the process. With this value goes what its owner said of itself.
@@ -30,15 +30,7 @@ impl OwnerLock {
     ///
     /// [`ErrorKind::Io`](crate::ErrorKind::Io) when the file cannot be made or the file system refuses locks.
     pub fn try_take(path: &Path) -> Result<LockAttempt> {
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .custom_flags(libc::O_NOFOLLOW)
-            .open(path)
-            .map_err(|error| Error::io("open", path, error))?;
+        let mut file = lock_file::open(path)?;
         #[expect(
             clippy::disallowed_methods,
             reason = "this is the one place that takes the lock"

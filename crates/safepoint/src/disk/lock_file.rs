@@ -83,7 +83,8 @@ impl Drop for LockFile {
     }
 }
 
-fn open(path: &Path) -> Result<File> {
+/// Opens a file to be locked (0600), and makes it where there is none.
+pub(super) fn open(path: &Path) -> Result<File> {
     OpenOptions::new()
         .read(true)
         .write(true)

@@ -276,7 +276,7 @@ impl Dispatcher<'_> {
     }
 
     fn could_not_start(&mut self, work: Work, began: Began, error: Error) -> Result<()> {
-        if system_code(&error) == Some(libc::E2BIG) {
+        if error.os_code() == Some(libc::E2BIG) {
             let error = format!(
                 "{}; pass the item on standard input with `--stdin`",
                 error.chain()
@@ -496,17 +496,10 @@ impl super::Parts<'_> {
     }
 }
 
-/// The system's number for what an error of ours came from.
-fn system_code(error: &Error) -> Option<i32> {
-    std::error::Error::source(error)?
-        .downcast_ref::<std::io::Error>()?
-        .raw_os_error()
-}
-
 /// Whether the disk is full, read-only or broken.
 fn is_of_the_disk(error: &Error) -> bool {
     matches!(
-        system_code(error),
+        error.os_code(),
         Some(libc::ENOSPC | libc::EDQUOT | libc::EROFS | libc::EIO)
     )
 }
