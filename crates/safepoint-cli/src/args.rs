@@ -67,6 +67,11 @@ pub(crate) enum Command {
     /// In arguments, `{}` is the item, `{index}` and `{key}` its index and key, `{.field}` a field of a JSON or CSV item. They are never
     /// read by a shell. Without any of them the item becomes the last argument.
     Run(Box<RunArgs>),
+    /// Start one command, stop it well, start it again, and leave nothing of it behind
+    ///
+    /// For a training script, an agent or a service, also as the first process of a container. Signals are passed on; a stop has its steps
+    /// (checkpoint signal, stop signal, grace period, SIGKILL for all that it started); limits become stops. The command's exit code or signal is passed on.
+    Supervise(Box<crate::supervise::SuperviseArgs>),
     /// List the jobs, the latest first
     List(ListArgs),
     /// Say how far a job is, also while it runs

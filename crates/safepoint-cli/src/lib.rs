@@ -10,6 +10,7 @@ mod page;
 mod render;
 mod run;
 mod settings;
+mod supervise;
 mod table;
 mod time;
 mod ui;
@@ -54,6 +55,7 @@ fn dispatch(cli: Cli) -> Exit {
     let context = Context::new(&cli.global);
     let done = match cli.command {
         Command::Run(args) => run::command(&context, *args),
+        Command::Supervise(args) => supervise::command(&context, &args),
         Command::List(args) => commands::list::command(&context, &args),
         Command::Status(args) => commands::status::command(&context, &args),
         Command::Show(args) => commands::show::command(&context, &args),

@@ -33,6 +33,6 @@ pub use input::{FileIdentity, InputFile, open_input};
 pub use lock::{LockAttempt, OwnerLock};
 pub use lock_file::LockFile;
 pub use random_access::RandomAccessFile;
-pub use replace::{rename, replace, swap_into, sync_dir};
+pub use replace::{rename, replace, show, swap_into, sync_dir};
 pub use reserve::Reserve;
 pub use stored::StoredFile;
