@@ -13,8 +13,12 @@ mod child;
 #[cfg(feature = "job")]
 mod group;
 mod leader;
+#[cfg(feature = "health")]
+mod own_use;
 #[cfg(feature = "job")]
 mod pause;
+#[cfg(any(feature = "job", feature = "health"))]
+mod proc_file;
 #[cfg(feature = "job")]
 mod procfs;
 #[cfg(feature = "job")]
@@ -27,6 +31,8 @@ pub use child::{CONTROL_FD, Child, Exit, SpawnRequest, spawn};
 #[cfg(feature = "job")]
 pub use group::{GroupTable, signal_group, wait_for_group};
 pub(crate) use leader::{Leader, Reaping, discard};
+#[cfg(feature = "health")]
+pub(crate) use own_use::OwnUse;
 #[cfg(feature = "job")]
 pub use pause::stop_self;
 #[cfg(feature = "job")]
