@@ -13,6 +13,7 @@ use std::net::{IpAddr, SocketAddr};
 use http::header::{AUTHORIZATION, FORWARDED, HOST, HeaderMap, ORIGIN};
 use http::{StatusCode, Uri};
 
+use super::refusal::Refusal;
 use super::secret::Secret;
 
 /// Who sent a request.
@@ -57,17 +58,6 @@ impl From<SocketAddr> for Peer {
     }
 }
 
-/// Why a request is refused.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Refusal {
-    pub(super) status: StatusCode,
-    pub(super) why: &'static str,
-}
-
-const fn refuse(status: StatusCode, why: &'static str) -> Refusal {
-    Refusal { status, why }
-}
-
 /// What is allowed beyond the default.
 #[derive(Debug, Default)]
 pub(super) struct Access {
@@ -92,7 +82,7 @@ impl Access {
         if let Some(authority) = authority {
             let name = name_of(authority);
             if !is_literal(name) && !is_localhost(name) && !self.is_allowed(name) {
-                return Err(refuse(
+                return Err(Refusal::new(
                     StatusCode::MISDIRECTED_REQUEST,
                     "this server does not know the name in `Host`; it has to be allowed, or an IP address used",
                 ));
@@ -105,7 +95,7 @@ impl Access {
                 .or_else(|| origin.strip_prefix("https://"));
             let is_same = matches!((origin, authority), (Some(origin), Some(authority)) if origin.eq_ignore_ascii_case(authority));
             if !is_same {
-                return Err(refuse(
+                return Err(Refusal::new(
                     StatusCode::FORBIDDEN,
                     "pages of another origin may ask nothing of this server",
                 ));
@@ -125,7 +115,7 @@ impl Access {
             return if is_near(peer, uri, headers)? {
                 Ok(())
             } else {
-                Err(refuse(
+                Err(Refusal::new(
                     StatusCode::FORBIDDEN,
                     "a stop can be asked for from this machine only, or with a token if the program was given one",
                 ))
@@ -138,7 +128,7 @@ impl Access {
         {
             return Ok(());
         }
-        Err(refuse(
+        Err(Refusal::new(
             StatusCode::UNAUTHORIZED,
             "this needs the token, as `Authorization: Bearer TOKEN`",
         ))
@@ -173,7 +163,8 @@ fn is_near(peer: Peer, uri: &Uri, headers: &HeaderMap) -> Result<bool, Refusal> 
 
 /// What a request was sent to: the one `Host`, or the authority of an absolute URI, which goes first.
 fn authority<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Result<Option<&'a str>, Refusal> {
-    const UNCLEAR: Refusal = refuse(StatusCode::BAD_REQUEST, "there must be one plain `Host`");
+    const UNCLEAR: Refusal =
+        Refusal::new(StatusCode::BAD_REQUEST, "there must be one plain `Host`");
     let mut hosts = headers.get_all(HOST).iter();
     let host = hosts.next();
     if hosts.next().is_some() {

@@ -1,21 +1,12 @@
 //! The questions, and what is answered.
 
 use std::fmt;
-use std::future::poll_fn;
-use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use bytes::Buf;
-use http::header::{
-    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE,
-    HeaderName, HeaderValue, REFERRER_POLICY, RETRY_AFTER, WWW_AUTHENTICATE,
-    X_CONTENT_TYPE_OPTIONS,
-};
+use http::header::{HeaderName, HeaderValue, ORIGIN};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
-use serde::Deserialize;
-use serde_json::json;
 
 use super::access::{Access, Peer};
 use super::address::Address;
@@ -25,27 +16,36 @@ use super::check::{self, Check};
 use super::events::{Events, Streams};
 use super::exposition::Exposition;
 use super::kept::Kept;
+use super::page::{JSON, live_page, page, stream};
+use super::refusal::Refusal;
 use super::server::Server;
+use super::wish::Wish;
 use super::{own, stops};
 use crate::error::Result;
-use crate::shutdown::{ShutdownToken, Source, StopRequest};
+use crate::shutdown::{ShutdownToken, Source};
 
 /// The most bytes of a request's line and headers, and the most headers.
 pub(super) const MAX_HEAD: usize = 16 * 1024;
 pub(super) const MAX_HEADERS: usize = 32;
-/// The most bytes of a request's body, and how long it may take to come.
-const MAX_BODY: usize = 16 * 1024;
-const BODY_LIMIT: Duration = Duration::from_secs(5);
 /// How long a status or metrics may take to be made.
 const LOOK_LIMIT: Duration = Duration::from_secs(2);
-/// The most characters of a stop's message.
-const MAX_MESSAGE: usize = 1000;
 
-const PAGE: &str = include_str!("page.html");
-/// The page has its style and script in it, and talks to where it came from; nothing else is loaded, and nobody frames it.
-const PAGE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+const TOO_LONG: Refusal = Refusal::new(
+    StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+    "a request may have 16 KiB and 32 headers",
+);
+const NOT_FOUND: Refusal = Refusal::new(
+    StatusCode::NOT_FOUND,
+    "there are /, /health, /ready, /status, /metrics, /events, and POST /shutdown",
+);
+const NO_STATUS: Refusal = busy("the status is not to be had now");
+const NO_METRICS: Refusal = busy("the metrics are not to be had now");
+const NO_STREAM: Refusal =
+    busy("as many streams of events are open as may be; ask /status instead");
 
-const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const fn busy(why: &'static str) -> Refusal {
+    Refusal::new(StatusCode::SERVICE_UNAVAILABLE, why)
+}
 
 /// Answers what is asked of a program; see the [module](super). Clones are the same.
 #[derive(Clone)]
@@ -145,13 +145,14 @@ impl Health {
     ) -> Response<Body> {
         let (head, body) = request.into_parts();
         let is_head = head.method == Method::HEAD;
-        let mut answer = match self.find(&head.method, &head.uri, &head.headers, peer) {
+        let answer = match self.find(&head.method, &head.uri, &head.headers, peer) {
             Ok(question) => {
-                self.reply(question, &head.uri, &head.headers, peer, body)
-                    .await
+                let reply = self.reply(question, &head.uri, &head.headers, peer, body);
+                reply.await
             }
-            Err(refusal) => refusal,
+            Err(refusal) => Err(refusal),
         };
+        let mut answer = answer.unwrap_or_else(Refusal::into_answer);
         if is_head {
             // The length stays that of the whole.
             *answer.body_mut() = Body::whole("");
@@ -166,43 +167,25 @@ impl Health {
         uri: &Uri,
         headers: &HeaderMap,
         peer: Peer,
-    ) -> std::result::Result<Question, Response<Body>> {
-        let question = Question::of(uri.path());
-        // First the one that has to be quick.
-        let is_open = matches!(question, Some(Question::Health | Question::Ready));
+    ) -> std::result::Result<Question, Refusal> {
         if headers.len() > MAX_HEADERS || size(uri, headers) > MAX_HEAD {
-            return Err(failure(
-                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-                "at most 16 KiB and 32 headers",
-            ));
+            return Err(TOO_LONG);
         }
-        if !is_open {
-            self.0
-                .access
-                .check_origin(peer, uri, headers)
-                .map_err(|refusal| failure(refusal.status, refusal.why))?;
+        let question = Question::of(uri.path());
+        // These two reveal nothing, and load balancers ask them under any name.
+        if !matches!(question, Some(Question::Health | Question::Ready)) {
+            self.0.access.check_origin(peer, uri, headers)?;
         }
-        let Some(question) = question else {
-            return Err(failure(
-                StatusCode::NOT_FOUND,
-                "there are /, /health, /ready, /status, /metrics, /events, and POST /shutdown",
-            ));
-        };
+        let question = question.ok_or(NOT_FOUND)?;
         let (fits, allowed) = match question {
             Question::Shutdown => (method == Method::POST, "POST"),
             _ => (method == Method::GET || method == Method::HEAD, "GET, HEAD"),
         };
         if fits {
-            return Ok(question);
+            Ok(question)
+        } else {
+            Err(Refusal::of_method(allowed))
         }
-        let mut refusal = failure(
-            StatusCode::METHOD_NOT_ALLOWED,
-            &format!("this can be asked with {allowed} only"),
-        );
-        refusal
-            .headers_mut()
-            .insert(ALLOW, HeaderValue::from_static(allowed));
-        Err(refusal)
     }
 
     async fn reply<B: http_body::Body>(
@@ -212,109 +195,56 @@ impl Health {
         headers: &HeaderMap,
         peer: Peer,
         body: B,
-    ) -> Response<Body> {
+    ) -> std::result::Result<Response<Body>, Refusal> {
         let inner = &*self.0;
-        match question {
+        Ok(match question {
             Question::Health => page(StatusCode::OK, JSON, r#"{"status":"alive"}"#),
             Question::Ready => self.readiness().await,
-            Question::Shutdown => match inner.access.check_stop(peer, uri, headers) {
-                Ok(()) => self.stop(headers, body).await,
-                Err(refusal) => {
-                    let mut answer = failure(refusal.status, refusal.why);
-                    if refusal.status == StatusCode::UNAUTHORIZED {
-                        let bearer = HeaderValue::from_static("Bearer");
-                        answer.headers_mut().insert(WWW_AUTHENTICATE, bearer);
-                    }
-                    answer
-                }
-            },
-            Question::Status => match inner.status.get(LOOK_LIMIT).await {
-                Some(status) => page(StatusCode::OK, JSON, status.as_bytes().to_vec()),
-                None => late("the status is not to be had now"),
-            },
-            Question::Metrics => match inner.metrics.get(LOOK_LIMIT).await {
-                Some(text) => {
-                    let kind = HeaderValue::from_static(Exposition::MEDIA_TYPE);
-                    page(StatusCode::OK, kind, text.as_bytes().to_vec())
-                }
-                None => late("the metrics are not to be had now"),
-            },
-            Question::Events => match inner.streams.take() {
-                Some(seat) => {
-                    let events = Body::events(Events::new(inner.status.clone(), seat));
-                    let kind = HeaderValue::from_static("text/event-stream");
-                    let mut answer = with_headers(StatusCode::OK, kind, events);
-                    // nginx would gather events until it has a page of them.
-                    let name = HeaderName::from_static("x-accel-buffering");
-                    answer
-                        .headers_mut()
-                        .insert(name, HeaderValue::from_static("no"));
-                    answer
-                }
-                None => late("as many streams of events are open as may be; ask /status instead"),
-            },
-            Question::Page => {
-                let kind = HeaderValue::from_static("text/html; charset=utf-8");
-                let mut answer = page(StatusCode::OK, kind, PAGE);
-                let headers = answer.headers_mut();
-                headers.insert(
-                    CONTENT_SECURITY_POLICY,
-                    HeaderValue::from_static(PAGE_POLICY),
-                );
-                headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-                answer
+            Question::Shutdown => {
+                inner.access.check_stop(peer, uri, headers)?;
+                let wish = Wish::receive(body).await?;
+                // A page that a person looks at says where it is from; orchestrators and scripts do not.
+                let source = if headers.contains_key(ORIGIN) {
+                    Source::User
+                } else {
+                    Source::System
+                };
+                inner.token.request(wish.into_request(source));
+                page(StatusCode::OK, JSON, r#"{"status":"shutdown_initiated"}"#)
             }
-        }
+            Question::Status => {
+                let status = inner.status.get(LOOK_LIMIT).await.ok_or(NO_STATUS)?;
+                page(StatusCode::OK, JSON, status.as_bytes().to_vec())
+            }
+            Question::Metrics => {
+                let text = inner.metrics.get(LOOK_LIMIT).await.ok_or(NO_METRICS)?;
+                let kind = HeaderValue::from_static(Exposition::MEDIA_TYPE);
+                page(StatusCode::OK, kind, text.as_bytes().to_vec())
+            }
+            Question::Events => {
+                let seat = inner.streams.take().ok_or(NO_STREAM)?;
+                stream(Events::new(inner.status.clone(), seat))
+            }
+            Question::Page => live_page(),
+        })
     }
 
     async fn readiness(&self) -> Response<Body> {
         let inner = &*self.0;
-        let shutting_down = || {
-            page(
-                StatusCode::SERVICE_UNAVAILABLE,
-                JSON,
-                r#"{"status":"shutting_down","accepting_traffic":false}"#,
-            )
-        };
-        if inner.token.is_stopping() {
-            return shutting_down();
-        }
-        let holds = inner.is_ready.load(Ordering::Relaxed)
+        let holds = !inner.token.is_stopping()
+            && inner.is_ready.load(Ordering::Relaxed)
             && (inner.checks.is_empty() || check::hold(&inner.checks, inner.check_limit).await);
         // A stop may have come while the checks ran.
-        if inner.token.is_stopping() {
-            shutting_down()
+        let (status, text) = if inner.token.is_stopping() {
+            let text = r#"{"status":"shutting_down","accepting_traffic":false}"#;
+            (StatusCode::SERVICE_UNAVAILABLE, text)
         } else if holds {
             let text = r#"{"status":"ready","accepting_traffic":true}"#;
-            page(StatusCode::OK, JSON, text)
+            (StatusCode::OK, text)
         } else {
-            let text = r#"{"status":"not_ready"}"#;
-            page(StatusCode::SERVICE_UNAVAILABLE, JSON, text)
-        }
-    }
-
-    async fn stop<B: http_body::Body>(&self, headers: &HeaderMap, body: B) -> Response<Body> {
-        let wish = match read(body).await {
-            Ok(bytes) => Wish::read(&bytes),
-            Err(refusal) => return refusal,
+            (StatusCode::SERVICE_UNAVAILABLE, r#"{"status":"not_ready"}"#)
         };
-        let wish = match wish {
-            Ok(wish) => wish,
-            Err(why) => return failure(StatusCode::BAD_REQUEST, &why),
-        };
-        // A page that a person looks at says where it is from; orchestrators and scripts do not.
-        let source = if headers.contains_key(http::header::ORIGIN) {
-            Source::User
-        } else {
-            Source::System
-        };
-        let message = wish.message.unwrap_or_else(|| "POST /shutdown".to_owned());
-        let message = message.chars().take(MAX_MESSAGE).collect::<String>();
-        self.0.token.request(match wish.mode {
-            WishedMode::Graceful => StopRequest::graceful(source, message),
-            WishedMode::Immediate => StopRequest::immediate(source, message),
-        });
-        page(StatusCode::OK, JSON, r#"{"status":"shutdown_initiated"}"#)
+        page(status, JSON, text)
     }
 }
 
@@ -373,119 +303,9 @@ impl Question {
     }
 }
 
-/// What whoever asks for a stop may add.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct Wish {
-    mode: WishedMode,
-    message: Option<String>,
-}
-
-#[derive(Debug, Default, Clone, Copy, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum WishedMode {
-    #[default]
-    #[serde(alias = "GRACEFUL")]
-    Graceful,
-    #[serde(alias = "IMMEDIATE")]
-    Immediate,
-}
-
-impl Wish {
-    fn read(bytes: &[u8]) -> std::result::Result<Self, String> {
-        if bytes.trim_ascii().is_empty() {
-            return Ok(Self::default());
-        }
-        serde_json::from_slice(bytes).map_err(|error| {
-            format!("the body has to be empty or like {{\"mode\":\"immediate\",\"message\":\"why\"}}: {error}")
-        })
-    }
-}
-
 /// The bytes of a line and headers, near enough: what is between them counts four each.
 fn size(uri: &Uri, headers: &HeaderMap) -> usize {
     let path = uri.path_and_query().map_or(0, |path| path.as_str().len());
     let of = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len() + 4;
     path + headers.iter().map(of).sum::<usize>()
-}
-
-/// A body that is not too long and does not take too long.
-async fn read<B: http_body::Body>(body: B) -> std::result::Result<Vec<u8>, Response<Body>> {
-    if body.size_hint().lower() > MAX_BODY as u64 {
-        return Err(too_long());
-    }
-    let mut body = pin!(body);
-    let all = async {
-        let mut bytes = Vec::new();
-        while let Some(frame) = poll_fn(|context| body.as_mut().poll_frame(context)).await {
-            let frame =
-                frame.map_err(|_| failure(StatusCode::BAD_REQUEST, "the body broke off"))?;
-            let Ok(mut data) = frame.into_data() else {
-                continue;
-            };
-            while data.has_remaining() {
-                let chunk = data.chunk();
-                if bytes.len() + chunk.len() > MAX_BODY {
-                    return Err(too_long());
-                }
-                bytes.extend_from_slice(chunk);
-                let length = chunk.len();
-                data.advance(length);
-            }
-        }
-        Ok(bytes)
-    };
-    match tokio::time::timeout(BODY_LIMIT, all).await {
-        Ok(read) => read,
-        Err(_) => Err(closing(failure(
-            StatusCode::REQUEST_TIMEOUT,
-            "the body did not come within 5 s",
-        ))),
-    }
-}
-
-fn too_long() -> Response<Body> {
-    closing(failure(
-        StatusCode::PAYLOAD_TOO_LARGE,
-        "a body may have 16 KiB",
-    ))
-}
-
-/// Ends the connection after this: what is still to come of the request is read by nobody.
-fn closing(mut answer: Response<Body>) -> Response<Body> {
-    let close = HeaderValue::from_static("close");
-    answer.headers_mut().insert(CONNECTION, close);
-    answer
-}
-
-/// Something that is to be had again in a while.
-fn late(what: &str) -> Response<Body> {
-    let mut answer = failure(StatusCode::SERVICE_UNAVAILABLE, what);
-    let headers = answer.headers_mut();
-    headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
-    answer
-}
-
-/// What is not as it must be, in words.
-pub(super) fn failure(status: StatusCode, why: &str) -> Response<Body> {
-    page(status, JSON, json!({"error": why}).to_string())
-}
-
-fn page(status: StatusCode, kind: HeaderValue, body: impl Into<bytes::Bytes>) -> Response<Body> {
-    let body = body.into();
-    let length = HeaderValue::from(body.len());
-    let mut answer = with_headers(status, kind, Body::whole(body));
-    answer.headers_mut().insert(CONTENT_LENGTH, length);
-    answer
-}
-
-/// The headers that all answers have: what is true now is not for later, and is what it says it is.
-fn with_headers(status: StatusCode, kind: HeaderValue, body: Body) -> Response<Body> {
-    let mut answer = Response::new(body);
-    *answer.status_mut() = status;
-    let headers = answer.headers_mut();
-    headers.insert(CONTENT_TYPE, kind);
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    answer
 }

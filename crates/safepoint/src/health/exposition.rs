@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-/// Metrics in the OpenMetrics text format, written one family after the other.
+/// Metrics in the `OpenMetrics` text format, written one family after the other.
 ///
 /// # Examples
 ///
@@ -21,7 +21,7 @@ use std::fmt::Write;
 ///
 /// # Sources
 ///
-/// OpenMetrics 1.0: names of families, suffixes of samples, escapes, the end.
+/// `OpenMetrics` 1.0: names of families, suffixes of samples, escapes, the end.
 #[derive(Debug, Default)]
 pub struct Exposition {
     text: String,

@@ -24,9 +24,14 @@ struct Inner<T> {
 }
 
 struct State<T> {
-    /// None in it after a panic.
-    last: Option<(Moment, Option<Arc<T>>)>,
+    last: Option<Made<T>>,
     is_being_made: bool,
+}
+
+struct Made<T> {
+    at: Moment,
+    /// None after a panic.
+    value: Option<Arc<T>>,
 }
 
 impl<T> Clone for Kept<T> {
@@ -75,8 +80,8 @@ impl<T: Send + Sync + 'static> Kept<T> {
     /// Dropping the future changes nothing: what was begun goes on, and is there for whoever asks next.
     pub(super) async fn get(&self, limit: Duration) -> Option<Arc<T>> {
         self.begin();
-        if let Some(value) = self.fresh(&self.state()) {
-            return value;
+        if let Some(made) = self.fresh(&self.state()) {
+            return made.value.clone();
         }
         let wait = async {
             loop {
@@ -84,8 +89,8 @@ impl<T: Send + Sync + 'static> Kept<T> {
                 let mut made = std::pin::pin!(made);
                 // From here on no notice is missed.
                 made.as_mut().enable();
-                if let Some(value) = self.fresh(&self.state()) {
-                    return value;
+                if let Some(made) = self.fresh(&self.state()) {
+                    return made.value.clone();
                 }
                 made.await;
             }
@@ -95,22 +100,25 @@ impl<T: Send + Sync + 'static> Kept<T> {
 
     /// The last value, however old.
     pub(super) fn last(&self) -> Option<Arc<T>> {
-        self.state().last.as_ref()?.1.clone()
+        self.state().last.as_ref()?.value.clone()
     }
 
     fn make(&self) {
         // Nobody sees what a panic left half done: the value is thrown away.
         let value = catch_unwind(AssertUnwindSafe(&self.0.make)).ok();
         let mut state = self.state();
-        state.last = Some((self.0.clock.now(), value.map(Arc::new)));
+        state.last = Some(Made {
+            at: self.0.clock.now(),
+            value: value.map(Arc::new),
+        });
         state.is_being_made = false;
         drop(state);
         self.0.made.notify_waiters();
     }
 
-    fn fresh(&self, state: &State<T>) -> Option<Option<Arc<T>>> {
-        let (at, value) = state.last.as_ref()?;
-        (self.0.clock.now().since(*at) < FRESH).then(|| value.clone())
+    fn fresh<'a>(&self, state: &'a State<T>) -> Option<&'a Made<T>> {
+        let made = state.last.as_ref()?;
+        (self.0.clock.now().since(made.at) < FRESH).then_some(made)
     }
 
     fn state(&self) -> MutexGuard<'_, State<T>> {

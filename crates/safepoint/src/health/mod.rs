@@ -6,7 +6,7 @@
 //! | `GET /ready` | 200 `{"status":"ready","accepting_traffic":true}`; 503 `{"status":"not_ready"}` until [`Health::set_ready`] and while a check fails; 503 `{"status":"shutting_down","accepting_traffic":false}` from the stop request on |
 //! | `POST /shutdown` | `{"status":"shutdown_initiated"}`; the body may be `{"mode":"immediate","message":"why"}` |
 //! | `GET /status` | what the [`Subject`] says, as JSON |
-//! | `GET /metrics` | the same in numbers, as [OpenMetrics](Exposition) |
+//! | `GET /metrics` | the same in numbers, in the [format](Exposition) of Prometheus |
 //! | `GET /events` | the status as server-sent events, at most once a second, when it changed |
 //! | `GET /` | a page that shows it |
 //!
@@ -54,11 +54,14 @@ mod kept;
 mod line;
 mod listener;
 mod own;
+mod page;
+mod refusal;
 mod seats;
 mod secret;
 mod server;
 mod stops;
 mod subject;
+mod wish;
 
 pub use access::Peer;
 pub use address::Address;

@@ -42,16 +42,15 @@ impl Secret {
     /// [`ErrorKind::Invalid`] when the file is a link or otherwise no regular file, when others than its owner may read it, or when
     /// what it holds is no token; [`ErrorKind::Io`] when it cannot be read or made.
     pub fn from_file(path: &Path) -> Result<Self> {
-        let text = match disk::read_private(path, LONGEST)? {
-            Some(text) => text,
-            None => {
-                let token = random_token()?;
-                if disk::make_private(path, token.as_bytes())? {
-                    return Self::new(token.trim_end());
-                }
-                // Somebody made it a moment ago.
-                disk::read_private(path, LONGEST)?.unwrap_or_default()
+        let text = if let Some(text) = disk::read_private(path, LONGEST)? {
+            text
+        } else {
+            let token = random_token()?;
+            if disk::make_private(path, token.as_bytes())? {
+                return Self::new(token.trim_end());
             }
+            // Somebody made it a moment ago.
+            disk::read_private(path, LONGEST)?.unwrap_or_default()
         };
         let text = String::from_utf8(text).unwrap_or_default();
         Self::new(text.trim()).map_err(|error| {

@@ -1,6 +1,7 @@
 //! A job as a server tells of it: its state directory, the run's numbers as they are now, and how they got there.
 
 use std::fmt;
+use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -119,8 +120,8 @@ impl Live {
     fn recent_rate(&self) -> Option<f64> {
         let state = self.line.state();
         let points: Vec<_> = state.0.points().collect();
+        let (first_at, first) = *points.get(points.len().saturating_sub(30))?;
         let (last_at, last) = *points.last()?;
-        let (first_at, first) = *points.iter().rev().take(30).last()?;
         let lasted = Duration::from_millis(u64::try_from(last_at - first_at).ok()?);
         rate(last.checked_sub(first)?, lasted)
     }
@@ -279,7 +280,9 @@ fn last_checkpoint_ms(path: &JobPath) -> Option<i64> {
     let files = names
         .iter()
         .filter_map(|name| disk::status_of_files(&root.join(name)).ok());
-    let saved = files.flatten().filter(|file| file.name.ends_with(".ckpt"));
+    let is_one =
+        |file: &disk::FileStatus| Path::new(&file.name).extension() == Some("ckpt".as_ref());
+    let saved = files.flatten().filter(is_one);
     saved.map(|file| file.modified_ms).max()
 }
 
