@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, ValueHint};
 
+use crate::http::HttpArgs;
 use crate::time::parse_duration;
 
 const STYLES: Styles = Styles::styled()
@@ -448,6 +449,9 @@ pub(crate) struct RunArgs {
         help_heading = "Output"
     )]
     pub(crate) progress: Option<ProgressKind>,
+
+    #[command(flatten)]
+    pub(crate) http: HttpArgs,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

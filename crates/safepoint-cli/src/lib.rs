@@ -6,6 +6,7 @@ mod args;
 mod commands;
 mod context;
 pub mod exit;
+mod http;
 mod page;
 mod render;
 mod run;

@@ -15,8 +15,12 @@ mod group;
 #[cfg(feature = "job")]
 mod guard;
 mod leader;
+#[cfg(feature = "health")]
+mod own_use;
 #[cfg(feature = "job")]
 mod pause;
+#[cfg(any(feature = "job", feature = "health"))]
+mod proc_file;
 #[cfg(feature = "job")]
 mod procfs;
 #[cfg(feature = "job")]
@@ -33,6 +37,8 @@ pub use group::{GroupTable, signal_group, wait_for_group};
 #[cfg(feature = "job")]
 pub(crate) use guard::{Guard, GuardedProgram, News, Target};
 pub(crate) use leader::{Leader, Reaping, discard};
+#[cfg(feature = "health")]
+pub(crate) use own_use::OwnUse;
 #[cfg(feature = "job")]
 pub use pause::stop_self;
 #[cfg(feature = "job")]

@@ -1,11 +1,9 @@
 //! What `/proc` says of processes. Source: proc(5).
 
-use std::ffi::CString;
-use std::os::fd::OwnedFd;
-
 use rustix::fs::{Dir, Mode, OFlags, open};
 use rustix::process::Pid;
 
+use super::proc_file::read;
 use crate::clock::since_boot;
 
 /// The fields of `/proc/<pid>/stat` that we use.
@@ -148,22 +146,6 @@ pub fn boot_id() -> u64 {
     text.iter().fold(0xCBF2_9CE4_8422_2325, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01B3)
     })
-}
-
-fn read(path: &str, limit: usize) -> Option<Vec<u8>> {
-    let path = CString::new(path).ok()?;
-    let file: OwnedFd = open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
-    let mut bytes = Vec::new();
-    let mut buffer = [0u8; 4096];
-    while bytes.len() < limit {
-        match rustix::io::read(&file, &mut buffer) {
-            Ok(0) => break,
-            Ok(count) => bytes.extend_from_slice(&buffer[..count]),
-            Err(rustix::io::Errno::INTR) => {}
-            Err(_) => return None,
-        }
-    }
-    Some(bytes)
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ pub use database::{Database, JobRow, Locking, MAX_CRASHES, Progress, Renewed};
 pub use schema::{FORMAT_VERSION, FormatVersion, JOB_DB};
 pub use step_store::{InProgress, StepStore};
 pub use store::{Committed, Store, StoreOptions};
-pub use view::{AttemptRow, ItemRow, Problem, RunRow, View, ViewFilter};
+pub use view::{AttemptRow, FailureRow, ItemRow, Problem, RunRow, View, ViewFilter};
 
 /// The version of SQLite that is built in.
 pub fn sqlite_version() -> &'static str {
