@@ -51,6 +51,7 @@ mod definition;
 mod dispatcher;
 mod events;
 mod handle;
+pub mod history;
 mod in_progress;
 mod input;
 mod layout;
