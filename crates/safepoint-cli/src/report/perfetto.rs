@@ -114,7 +114,8 @@ impl Trace<'_> {
         let lasted = i64::try_from(span.duration_us).unwrap_or(i64::MAX);
         let lanes = self.lanes.entry(span.run).or_default();
         let before = lanes.count();
-        let lane = lanes.take(from, from.saturating_add(lasted));
+        let to = from.saturating_add(lasted);
+        let (lane, from) = lanes.take(from, to);
         let thread = lane + 1;
         if lane >= before {
             let name = format!("lane {thread}");
@@ -127,7 +128,7 @@ impl Trace<'_> {
         };
         self.event(&json!({
             "ph": "X", "pid": span.run, "tid": thread, "cat": span.end.name(), "name": name,
-            "ts": from, "dur": span.duration_us, "args": arguments,
+            "ts": from, "dur": to.saturating_sub(from).max(0), "args": arguments,
         }))
     }
 }

@@ -1,6 +1,6 @@
 //! How long things took: a histogram whose bars grow with the time, and the quantiles in it.
 
-use safepoint::job::history::{Durations, History};
+use safepoint::job::history::{Durations, History, Kind};
 
 use super::scale::{number, percent, us};
 use crate::time::show_count;
@@ -12,6 +12,10 @@ const BELOW: u32 = 20;
 const BARS: usize = 48;
 
 pub(super) fn section(history: &History, of: &str) -> String {
+    // A few are better read in their table.
+    if history.kind == Kind::Supervised && history.done.count + history.failed.count < 5 {
+        return String::new();
+    }
     let all = [&history.done, &history.failed];
     let bars = Durations::bars_of(&all, BARS);
     let (Some((first, ..)), Some((_, last, _))) = (bars.first(), bars.last()) else {

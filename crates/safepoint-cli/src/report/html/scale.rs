@@ -133,6 +133,8 @@ pub(super) fn us(duration: u64) -> String {
     match duration {
         0..1000 => format!("{duration} µs"),
         1000..10_000 => format!("{:.1}ms", number(duration) / 1000.0),
+        10_000..1_000_000 => format!("{}ms", duration / 1000),
+        1_000_000..10_000_000 => format!("{:.2}s", number(duration) / 1e6),
         _ => show_duration(Duration::from_micros(duration)),
     }
 }
@@ -148,7 +150,9 @@ pub(super) fn moment(at_ms: i64) -> String {
 
 /// A rate of so many a second, for people.
 pub(super) fn rate(per_second: f64) -> String {
-    if per_second >= 10.0 {
+    if per_second <= 0.0 {
+        "0/s".to_owned()
+    } else if per_second >= 10.0 {
         format!("{per_second:.0}/s")
     } else if per_second >= 0.1 {
         format!("{per_second:.1}/s")
@@ -161,11 +165,8 @@ pub(super) fn rate(per_second: f64) -> String {
 
 /// A number of things at a time, for people.
 pub(super) fn mean(number: f64) -> String {
-    if number >= 10.0 {
-        format!("{number:.0}")
-    } else {
-        format!("{number:.1}")
-    }
+    let text = format!("{number:.*}", usize::from(number < 10.0));
+    text.trim_end_matches(".0").to_owned()
 }
 
 /// The next number above that is 1, 2 or 5 times a power of ten.
@@ -178,6 +179,6 @@ pub(super) fn nice_above(number: f64) -> f64 {
     let above = step.into_iter().map(|step| step * power);
     above
         .into_iter()
-        .find(|above| *above >= number * 0.999)
+        .find(|above| *above >= number * 0.98)
         .unwrap_or(number)
 }

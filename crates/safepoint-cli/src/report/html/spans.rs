@@ -2,7 +2,7 @@
 
 use safepoint::job::history::{History, Kind, Span, SpanEnd};
 
-use super::escape::{escaped, excerpt};
+use super::escape::excerpt;
 use super::scale::{Scale, moment, percent, us};
 use crate::report::lanes::Lanes;
 use crate::time::show_count;
@@ -82,7 +82,7 @@ fn lanes(history: &History, scale: &Scale<'_>, heading: &str) -> String {
             continue;
         };
         let from_us = span.started_at_ms.saturating_mul(1000);
-        let lane = lanes.take(from_us, from_us.saturating_add_unsigned(span.duration_us));
+        let (lane, _) = lanes.take(from_us, from_us.saturating_add_unsigned(span.duration_us));
         if lane >= MAX_LANES {
             continue;
         }
@@ -123,8 +123,14 @@ fn waterfall(history: &History, scale: &Scale<'_>) -> String {
     let mut rows = String::new();
     for span in history.spans.iter().take(MAX_STEPS) {
         let whole = span.name.as_deref().unwrap_or_default();
-        let depth = whole.matches('/').count().min(8);
-        let last = whole.rsplit('/').next().unwrap_or(whole);
+        let (above, last) = whole
+            .rsplit_once('/')
+            .map_or(("", whole), |(above, last)| (above, last));
+        let above = if above.is_empty() {
+            String::new()
+        } else {
+            format!("<span class=\"muted\">{}/</span>", excerpt(above, 80))
+        };
         let bar = place(scale, span).map_or(String::new(), |(from, width)| {
             format!(
                 "<svg width=\"100%\" height=\"12\" aria-hidden=\"true\"><rect class=\"back\" width=\"100%\" y=\"3\" height=\"8\" rx=\"2\"/>\
@@ -141,10 +147,8 @@ fn waterfall(history: &History, scale: &Scale<'_>) -> String {
             us(span.duration_us)
         };
         rows.push_str(&format!(
-            "<tr><td style=\"padding-left:{}rem\" title=\"{}\"><bdi>{}</bdi></td><td>{bar}</td><td class=\"number\">{took}</td></tr>\n",
-            f64::from(u32::try_from(depth).unwrap_or(0)) * 0.9,
-            escaped(whole),
-            excerpt(last, 60)
+            "<tr><td><bdi>{above}{}</bdi></td><td>{bar}</td><td class=\"number\">{took}</td></tr>\n",
+            excerpt(last, 80)
         ));
     }
     let shown = history.spans.len().min(MAX_STEPS);

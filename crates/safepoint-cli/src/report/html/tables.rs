@@ -55,15 +55,23 @@ fn last<'a, T>(
     (note, all.iter().skip(hidden))
 }
 
+/// What a run did, also one that could not say: the next one found it.
+fn done_in(history: &History, place: usize) -> Option<u64> {
+    let run = &history.runs[place];
+    let next = history.runs.get(place + 1);
+    let after = run.done_after.or_else(|| next.map(|next| next.done_before));
+    Some(after?.saturating_sub(run.done_before))
+}
+
 pub(super) fn runs(history: &History) -> String {
     let (note, listed) = last(&history.runs, RUNS, "runs");
+    let first = history.runs.len().saturating_sub(RUNS);
+    let has_work = history.kind != Kind::Supervised;
     let mut rows = String::new();
     let mut before: Option<i64> = None;
-    for run in listed {
+    for (place, run) in listed.enumerate() {
         let lasted = run.lasted_ms();
-        let done = run
-            .done_after
-            .map(|after| after.saturating_sub(run.done_before));
+        let done = done_in(history, first + place);
         let pause = before.map_or(String::new(), |before| {
             let idle = u64::try_from(run.started_at_ms - before).unwrap_or(0);
             format!("<small>{} after the one before</small>", ms(idle))
@@ -73,31 +81,38 @@ pub(super) fn runs(history: &History) -> String {
         let speed = speed.map_or(String::new(), |done| {
             rate(number(done) * 1000.0 / number(lasted))
         });
+        let did = if has_work {
+            let done = done.map_or(String::new(), show_count);
+            format!("<td class=\"number\">{done}</td><td class=\"number\">{speed}</td>")
+        } else {
+            String::new()
+        };
         rows.push_str(&format!(
-            "<tr><td class=\"number\">{}</td><td class=\"time\">{}{pause}</td><td class=\"number\">{}{}</td>\
-             <td><span class=\"badge {}\">{}</span></td><td class=\"text\">{}</td><td class=\"number\">{}</td><td class=\"number\">{speed}</td><td class=\"text\"><bdi>{}</bdi><small>process {}</small></td></tr>\n",
+            "<tr><td class=\"number\">{}</td><td class=\"time\">{}{pause}</td>\
+             <td><span class=\"badge {}\">{}</span><small>{}</small></td>\
+             <td class=\"number\">{}{}</td>{did}\
+             <td class=\"text\"><bdi>{}</bdi><small>process {}</small></td></tr>\n",
             run.run,
             moment(run.started_at_ms),
-            if run.is_end_told { "" } else { "≥ " },
-            ms(lasted),
             colour(run.ending),
             run.ending.name(),
             why(history, run),
-            done.map_or(String::new(), show_count),
+            if run.is_end_told { "" } else { "≥ " },
+            ms(lasted),
             excerpt(&run.host, 60),
             run.pid,
         ));
     }
-    let columns = [
+    let mut columns = vec![
         figure("run"),
         text("began (UTC)"),
-        figure("took"),
         text("end"),
-        text("why"),
-        figure("done in it"),
-        figure("rate"),
-        text("where"),
+        figure("took"),
     ];
+    if has_work {
+        columns.extend([figure("done in it"), figure("rate")]);
+    }
+    columns.push(text("where"));
     table("runs-list", "Runs", &note, &columns, &rows)
 }
 
@@ -118,7 +133,7 @@ pub(super) fn stops(history: &History) -> String {
             excerpt(&stop.message, 200),
             escaped(&stop.source.to_lowercase()),
             escaped(&stop.mode.to_lowercase()),
-            took.map_or_else(|| "did not end".to_owned(), ms),
+            took.map_or_else(|| "not known".to_owned(), ms),
             stop.given_up.map_or(String::new(), show_count),
         ));
     }
@@ -188,7 +203,7 @@ pub(super) fn slowest(history: &History) -> String {
             String::new()
         };
         rows.push_str(&format!(
-            "<tr><td class=\"number\">{}<span class=\"bar\"><span class=\"fill-{}\" style=\"width:{}\"></span></span></td><td class=\"text\"><bdi>{}</bdi>{}</td><td class=\"number\">{attempt}</td><td class=\"number\">{}</td><td class=\"time\">{}</td><td>{}</td></tr>\n",
+            "<tr><td class=\"number\">{}</td><td><span class=\"bar\"><span class=\"fill-{}\" style=\"width:{}\"></span></span></td><td class=\"text\"><bdi>{}</bdi>{}</td><td class=\"number\">{attempt}</td><td class=\"number\">{}</td><td class=\"time\">{}</td><td>{}</td></tr>\n",
             us(span.duration_us),
             spans::colour(span.end),
             percent(number(span.duration_us) / whole * 100.0),
@@ -201,6 +216,7 @@ pub(super) fn slowest(history: &History) -> String {
     }
     let columns = [
         figure("took"),
+        text(""),
         text(if history.kind == Kind::Steps {
             "step"
         } else {
@@ -232,19 +248,7 @@ pub(super) fn dead(history: &History) -> String {
     }
     let total = history.status.progress.counts.dead;
     let mut body = String::new();
-    if history.dead_by_error.len() > 1 || total > 3 {
-        let counted = history.dead_by_error.iter().map(|(error, count)| {
-            format!(
-                "<tr><td class=\"number\">{}</td><td class=\"text\"><bdi>{}</bdi></td></tr>\n",
-                show_count(*count),
-                excerpt(or_none(error), 300)
-            )
-        });
-        body.push_str(&format!(
-            "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"Dead items by error\"><table><thead><tr><th scope=\"col\" class=\"number\">items</th><th scope=\"col\">died of</th></tr></thead><tbody>\n{}</tbody></table></div>",
-            counted.collect::<String>()
-        ));
-    }
+    body.push_str(&by_error(history));
     let is_open = if history.dead.len() <= 5 { " open" } else { "" };
     for item in &history.dead {
         let key = item.key.as_deref().map_or(String::new(), |key| {
@@ -288,6 +292,29 @@ pub(super) fn dead(history: &History) -> String {
         "<section class=\"card long\" aria-labelledby=\"dead\"><h2 id=\"dead\">Dead items</h2><p class=\"muted\">{} will not be attempted again unless somebody says so: <code>safepoint retry {}</code>.</p>{body}</section>\n",
         show_number_of(total, "item"),
         escaped(&history.status.name)
+    )
+}
+
+/// The errors that several items died of.
+fn by_error(history: &History) -> String {
+    let common = history.dead_by_error.iter();
+    let common: Vec<_> = common.filter(|(_, count)| *count > 1).collect();
+    if common.is_empty() || history.dead.len() < 4 {
+        return String::new();
+    }
+    let rows: String = common
+        .iter()
+        .map(|(error, count)| {
+            format!(
+                "<tr><td class=\"number\">{}</td><td class=\"text\"><bdi>{}</bdi></td></tr>\n",
+                show_count(*count),
+                excerpt(or_none(error), 300)
+            )
+        })
+        .collect();
+    format!(
+        "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"Errors that several items died of\">\
+         <table><thead><tr><th scope=\"col\" class=\"number\">items</th><th scope=\"col\">died of</th></tr></thead><tbody>\n{rows}</tbody></table></div>"
     )
 }
 

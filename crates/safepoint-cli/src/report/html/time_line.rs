@@ -412,11 +412,12 @@ fn legend(history: &History) -> String {
             "<li><i class=\"stroke\" style=\"border-color:var(--fail)\"></i>crashed or failed</li>",
         );
     }
-    if history
-        .over_time
-        .buckets
-        .iter()
-        .any(|bucket| bucket.failed > 0)
+    if history.kind == Kind::Items
+        && history
+            .over_time
+            .buckets
+            .iter()
+            .any(|bucket| bucket.failed > 0)
     {
         entries.push_str("<li><i class=\"fill-fail\"></i>attempts failed</li>");
     }
