@@ -83,6 +83,11 @@ pub(crate) enum Command {
     Results(ResultsArgs),
     /// Print what happened to a job
     Events(EventsArgs),
+    /// Put all runs of a job on one page, to look at or to send
+    ///
+    /// The page is one HTML file that needs nothing else: a timeline over all runs with every interruption and its reason, how much was in progress and
+    /// done, how long it took, what was slow, what died and why. It may be made while the job runs.
+    Report(ReportArgs),
     /// Make dead items pending again, for the next run
     Retry(RetryArgs),
     /// Ask the process that runs a job to stop
@@ -158,6 +163,30 @@ pub(crate) enum ResultsFormat {
 pub(crate) struct EventsArgs {
     #[command(flatten)]
     pub(crate) job: JobArg,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReportArgs {
+    #[command(flatten)]
+    pub(crate) job: JobArg,
+    /// The file to write, replaced in one step [default: standard output]
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) output: Option<PathBuf>,
+    /// What to write [default: json or csv if FILE ends so, else html]
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) format: Option<ReportFormat>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ReportFormat {
+    /// A page for people
+    Html,
+    /// All of its figures as one object
+    Json,
+    /// A line for each attempt, step or child
+    Csv,
+    /// Trace events, for ui.perfetto.dev
+    Perfetto,
 }
 
 #[derive(Debug, Args)]

@@ -9,6 +9,7 @@ pub mod exit;
 mod http;
 mod page;
 mod render;
+mod report;
 mod run;
 mod settings;
 mod supervise;
@@ -62,6 +63,7 @@ fn dispatch(cli: Cli) -> Exit {
         Command::Show(args) => commands::show::command(&context, &args),
         Command::Results(args) => commands::results::command(&context, &args),
         Command::Events(args) => commands::events::command(&context, &args),
+        Command::Report(args) => report::command(&context, &args),
         Command::Retry(args) => commands::retry::command(&context, &args),
         Command::Stop(args) => commands::stop::command(&context, &args),
         Command::Clean(args) => commands::clean::command(&context, &args),

@@ -52,6 +52,7 @@ mod dispatcher;
 mod durations;
 mod events;
 mod handle;
+pub mod history;
 mod in_progress;
 mod input;
 mod layout;
