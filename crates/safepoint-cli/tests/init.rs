@@ -72,6 +72,10 @@ fn what_cannot_be_written_into_a_template_is_refused() {
             "error: the allocation of 60 s is no longer than its stop, 50 s grace period + 2 s until SIGKILL + 8 s to spare = 60 s\nhint: give more with `--time`, or less with `--grace`\n",
         ),
         (
+            &["slurm", "--time", "5d", "--grace", "1d"],
+            "error: SLURM gives notice at most 65535 s before the end, not 86400 s grace period + 2 s until SIGKILL + 8 s to spare = 86410 s\nhint: give less with `--grace`\n",
+        ),
+        (
             &["systemd", "--user", "a b"],
             "error: `a b` is no name of a user\nhint: lower-case letters, digits, `_` and `-`\n",
         ),

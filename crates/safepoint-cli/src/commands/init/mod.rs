@@ -29,6 +29,9 @@ const DOCKERFILE: &str = include_str!("templates/Dockerfile");
 const UNIT: &str = include_str!("templates/unit.service");
 const SBATCH: &str = include_str!("templates/sbatch.sh");
 
+/// The most that `sbatch --signal=SIG@SECONDS` takes.
+const MAX_SLURM_NOTICE: u64 = 65_535;
+
 /// Where state is in a container: below the volume, in a directory that the process makes and therefore owns.
 const STATE_IN_CONTAINER: &str = "/state/safepoint";
 
@@ -250,6 +253,13 @@ fn slurm(args: &SlurmArgs) -> Result<String> {
             timeline.sum("")
         ))
         .with_hint("give more with `--time`, or less with `--grace`"));
+    }
+    if timeline.deadline() > MAX_SLURM_NOTICE {
+        return Err(Error::invalid(format!(
+            "SLURM gives notice at most {MAX_SLURM_NOTICE} s before the end, not {}",
+            timeline.sum("")
+        ))
+        .with_hint("give less with `--grace`"));
     }
     let program = utf8("the program", args.program.clone().into_os_string())?;
     let words = plan.supervise(&program, timeline, &["--slurm", "--requeue"]);
