@@ -104,6 +104,12 @@ pub(crate) enum Command {
     Cache(CacheCommand),
     /// List the steps and effects of a program, or resolve an effect in doubt
     Steps(crate::commands::steps::StepsArgs),
+    /// Print a file for Kubernetes, Docker, systemd or SLURM in which a command is supervised
+    ///
+    /// The file has comments that say what happens when, and its times fit each other: whoever stops the process gives it more time
+    /// than it takes. It is printed and nothing else is changed: `safepoint init systemd -- ./serve > serve.service`.
+    #[command(subcommand)]
+    Init(crate::commands::init::InitCommand),
     /// Say what there is to know about this machine and this place
     Doctor(DoctorArgs),
     /// Print a completion script for a shell
