@@ -1,11 +1,11 @@
 //! `--format json`: the whole history as one object. The book's page `guides/report` has every field.
 
 use safepoint::clock::rfc_3339;
+use safepoint::job::Tally;
 use safepoint::job::history::{Durations, History, Span};
 use safepoint::queue::ItemInBrief;
 use serde_json::{Map, Value, json};
 
-use crate::commands::status::Tally;
 use crate::page::with_schema;
 
 /// How many bars a histogram has at most.

@@ -10,11 +10,12 @@ mod spans;
 mod tables;
 mod time_line;
 
+use safepoint::job::Tally;
 use safepoint::job::history::{History, Kind};
 
 use self::escape::{escaped, excerpt};
 use self::scale::{Scale, mean, moment, ms, number, percent, rate, us};
-use crate::commands::status::{Tally, counted_steps};
+use crate::commands::status::counted_steps;
 use crate::time::{show_count, show_number_of};
 
 const STYLE: &str = include_str!("style.css");
