@@ -15,6 +15,7 @@ mod shown;
 mod steps;
 mod stopping;
 mod storms;
+mod supervise;
 mod support;
 mod terminal;
 mod workers;

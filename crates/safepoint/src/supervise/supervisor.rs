@@ -22,7 +22,9 @@ use crate::clock::{Moment, timespec, wall_ms};
 use crate::disk::RotatingLog;
 use crate::error::{Error, Result};
 use crate::job::{ChildView, JobPath};
-use crate::process::{Exit, Forgotten, News, Target, end_descendants, look_for, stop_self};
+use crate::process::{
+    Exit, Forgotten, News, Target, become_subreaper, end_descendants, look_for, stop_self,
+};
 use crate::shutdown::{Budget, Mode, Origin, Phase, ShutdownToken, last_origin};
 
 /// How often what the child says of itself is written for others, at most.
@@ -100,6 +102,10 @@ impl From<Error> for NotStarted {
 pub fn supervise(run: Supervise<'_>) -> std::result::Result<Report, NotStarted> {
     let options = run.options;
     let program = find(run.command, options)?;
+    if options.owns_process {
+        // For what a guard that was killed leaves, and for orphans that come to the first process of a namespace.
+        become_subreaper()?;
+    }
     let mut state = None;
     if let Some(path) = run.path {
         state = Some(State::begin(
