@@ -9,6 +9,7 @@ mod caches;
 mod checkpoints;
 mod commands;
 mod faults;
+mod http;
 mod inputs;
 mod shown;
 mod steps;
