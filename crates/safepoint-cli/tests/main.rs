@@ -10,6 +10,7 @@ mod checkpoints;
 mod commands;
 mod faults;
 mod http;
+mod init;
 mod inputs;
 mod shown;
 mod steps;

@@ -175,6 +175,8 @@ pub mod queue;
 pub mod shutdown;
 #[cfg(feature = "steps")]
 pub mod steps;
+#[cfg(feature = "job")]
+pub mod supervise;
 #[cfg(feature = "systemd")]
 pub mod systemd;
 

@@ -39,7 +39,7 @@ pub use lock_file::LockFile;
 #[cfg(feature = "health")]
 pub use private::{make_private, read_private};
 pub use random_access::RandomAccessFile;
-pub use replace::{rename, replace, swap_into, sync_dir};
+pub use replace::{rename, replace, show, swap_into, sync_dir};
 pub use reserve::Reserve;
 #[cfg(feature = "health")]
 pub use socket::NamedSocket;

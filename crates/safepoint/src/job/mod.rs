@@ -46,12 +46,14 @@
 //! Deliberately absent: the terminal, the environment and exit codes, which are the command's.
 
 mod capture;
+mod child_view;
 mod control;
 mod definition;
 mod dispatcher;
 mod durations;
 mod events;
 mod handle;
+pub mod history;
 mod in_progress;
 mod input;
 mod layout;
@@ -75,18 +77,24 @@ mod work;
 
 pub use crate::owner::Owner;
 pub use capture::{MAX_OUTPUT, MAX_STDERR_TAIL};
+pub use child_view::ChildView;
+pub(crate) use control::Control;
 pub use control::request_stop;
 pub use definition::{Definition, Delivery, Format, quote};
 pub use durations::Durations;
+pub(crate) use events::Events;
 pub use handle::{Gauge, Handle};
+pub(crate) use in_progress::InProgressFile;
 pub use in_progress::{Entry, InProgressView};
 pub use input::{CHUNK_ITEMS, MAX_ITEM};
+pub(crate) use layout::LOGS;
 pub use layout::{JobPath, MAX_NAME};
 #[cfg(feature = "health")]
 pub use live::{Live, STATUS_SCHEMA};
 pub use notice::{InProgress, Notice, Observer, Unobserved};
 pub use options::{MaxFailures, Options, Order};
 pub use owner::current_owner;
+pub(crate) use owner::take as take_job;
 pub use protocol::MAX_ANSWER;
 pub use publish::component;
 pub use report::{Outcome, Report};
