@@ -9,6 +9,7 @@ mod caches;
 mod checkpoints;
 mod commands;
 mod faults;
+mod http;
 mod init;
 mod inputs;
 mod shown;
