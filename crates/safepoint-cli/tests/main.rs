@@ -10,6 +10,7 @@ mod checkpoints;
 mod commands;
 mod faults;
 mod inputs;
+mod reports;
 mod shown;
 mod steps;
 mod stopping;
