@@ -22,7 +22,7 @@ const CTRL_Z: &[u8] = b"\x1a";
 const APART: Duration = Duration::from_millis(130);
 
 /// A command with a terminal of its own, in whose foreground it is.
-struct Terminal {
+pub(crate) struct Terminal {
     child: Child,
     keyboard: File,
     seen: Arc<Mutex<Vec<u8>>>,
@@ -30,7 +30,11 @@ struct Terminal {
 
 impl Terminal {
     /// Runs `safepoint` with these arguments; what `redirect` leaves alone is the terminal.
-    fn start(place: &Place, arguments: &[&str], redirect: impl FnOnce(&mut Command)) -> Self {
+    pub(crate) fn start(
+        place: &Place,
+        arguments: &[&str],
+        redirect: impl FnOnce(&mut Command),
+    ) -> Self {
         let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)
             .expect("a pseudo-terminal");
         grantpt(&master).expect("granted");
@@ -110,7 +114,7 @@ impl Terminal {
         String::from_utf8_lossy(&seen).into_owned()
     }
 
-    fn shows(&self, text: &str) {
+    pub(crate) fn shows(&self, text: &str) {
         wait_until(text, || self.raw().contains(text));
     }
 
