@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, ValueHint};
 
+use crate::http::HttpArgs;
 use crate::time::parse_duration;
 
 const STYLES: Styles = Styles::styled()
@@ -67,6 +68,11 @@ pub(crate) enum Command {
     /// In arguments, `{}` is the item, `{index}` and `{key}` its index and key, `{.field}` a field of a JSON or CSV item. They are never
     /// read by a shell. Without any of them the item becomes the last argument.
     Run(Box<RunArgs>),
+    /// Start one command, stop it well, start it again, and leave nothing of it behind
+    ///
+    /// For a training script, an agent or a service, also as the first process of a container. Signals are passed on; a stop has its steps
+    /// (checkpoint signal, stop signal, grace period, SIGKILL for all that it started); limits become stops. The command's exit code or signal is passed on.
+    Supervise(Box<crate::supervise::SuperviseArgs>),
     /// List the jobs, the latest first
     List(ListArgs),
     /// Say how far a job is, also while it runs
@@ -77,6 +83,11 @@ pub(crate) enum Command {
     Results(ResultsArgs),
     /// Print what happened to a job
     Events(EventsArgs),
+    /// Put all runs of a job on one page, to look at or to send
+    ///
+    /// The page is one HTML file that needs nothing else: a timeline over all runs with every interruption and its reason, how much was in progress and
+    /// done, how long it took, what was slow, what died and why. It may be made while the job runs.
+    Report(ReportArgs),
     /// Make dead items pending again, for the next run
     Retry(RetryArgs),
     /// Ask the process that runs a job to stop
@@ -158,6 +169,30 @@ pub(crate) enum ResultsFormat {
 pub(crate) struct EventsArgs {
     #[command(flatten)]
     pub(crate) job: JobArg,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReportArgs {
+    #[command(flatten)]
+    pub(crate) job: JobArg,
+    /// The file to write, replaced in one step [default: standard output]
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) output: Option<PathBuf>,
+    /// What to write [default: json or csv if FILE ends so, else html]
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) format: Option<ReportFormat>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ReportFormat {
+    /// A page for people
+    Html,
+    /// All of its figures as one object
+    Json,
+    /// A line for each attempt, step or child
+    Csv,
+    /// Trace events, for ui.perfetto.dev
+    Perfetto,
 }
 
 #[derive(Debug, Args)]
@@ -449,6 +484,9 @@ pub(crate) struct RunArgs {
         help_heading = "Output"
     )]
     pub(crate) progress: Option<ProgressKind>,
+
+    #[command(flatten)]
+    pub(crate) http: HttpArgs,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -6,10 +6,13 @@ mod args;
 mod commands;
 mod context;
 pub mod exit;
+mod http;
 mod page;
 mod render;
+mod report;
 mod run;
 mod settings;
+mod supervise;
 mod table;
 mod time;
 mod ui;
@@ -54,11 +57,13 @@ fn dispatch(cli: Cli) -> Exit {
     let context = Context::new(&cli.global);
     let done = match cli.command {
         Command::Run(args) => run::command(&context, *args),
+        Command::Supervise(args) => supervise::command(&context, &args),
         Command::List(args) => commands::list::command(&context, &args),
         Command::Status(args) => commands::status::command(&context, &args),
         Command::Show(args) => commands::show::command(&context, &args),
         Command::Results(args) => commands::results::command(&context, &args),
         Command::Events(args) => commands::events::command(&context, &args),
+        Command::Report(args) => report::command(&context, &args),
         Command::Retry(args) => commands::retry::command(&context, &args),
         Command::Stop(args) => commands::stop::command(&context, &args),
         Command::Clean(args) => commands::clean::command(&context, &args),

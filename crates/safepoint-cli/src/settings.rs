@@ -1,13 +1,15 @@
 //! `safepoint.toml`: settings for those who do not want to repeat flags. Flags win, then variables, then the file.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use safepoint::health::Address;
 use safepoint::{Error, ErrorKind, Result};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
 
 use crate::args::{OutputOrder, ProgressKind, RunArgs};
+use crate::http::parse_address;
 use crate::time::parse_duration;
 
 /// The file's name, in the current directory.
@@ -43,6 +45,14 @@ struct RunSettings {
     stop_exit_code: Option<u8>,
     output: Option<OutputOrder>,
     progress: Option<ProgressKind>,
+    #[serde(deserialize_with = "address")]
+    http: Option<Address>,
+    http_token_file: Option<PathBuf>,
+    http_host: Vec<String>,
+    ready_command: Option<PathBuf>,
+    ready_arg: Vec<String>,
+    #[serde(deserialize_with = "duration")]
+    ready_delay: Option<Duration>,
 }
 
 /// A duration as text, or a number of seconds.
@@ -61,6 +71,14 @@ fn duration<'de, D: Deserializer<'de>>(
         }
     };
     parse_duration(&text).map(Some).map_err(D::Error::custom)
+}
+
+/// An address to listen on.
+fn address<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> std::result::Result<Option<Address>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    parse_address(&text).map(Some).map_err(D::Error::custom)
 }
 
 /// A text such as `"5%"`, or a number.
@@ -100,6 +118,17 @@ pub(crate) fn apply(directory: &Path, args: &mut RunArgs) -> Result<()> {
     args.stop_exit_code = args.stop_exit_code.or(run.stop_exit_code);
     args.output = args.output.or(run.output);
     args.progress = args.progress.or(run.progress);
+    let http = &mut args.http;
+    http.http = http.http.take().or(run.http);
+    http.http_token_file = http.http_token_file.take().or(run.http_token_file);
+    if http.http_host.is_empty() {
+        http.http_host = run.http_host;
+    }
+    if http.ready_command.is_none() {
+        http.ready_command = run.ready_command;
+        http.ready_arg = run.ready_arg;
+    }
+    http.ready_delay = http.ready_delay.or(run.ready_delay);
     Ok(())
 }
 

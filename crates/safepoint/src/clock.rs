@@ -45,6 +45,45 @@ pub fn rfc_3339(ms: i64) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z")
 }
 
+/// What [`rfc_3339`] wrote, as milliseconds since 1970: a date and a time in UTC with any number of decimals, of which three are read.
+pub fn from_rfc_3339(text: &str) -> Option<i64> {
+    let (date, time) = text.strip_suffix('Z')?.split_once('T')?;
+    let parts = |text: &str, between: char| -> Option<[i64; 3]> {
+        let mut parts = text.split(between).map(|part| {
+            let is_number = part.bytes().all(|byte| byte.is_ascii_digit());
+            part.parse::<u32>()
+                .ok()
+                .filter(|_| is_number)
+                .map(i64::from)
+        });
+        let found = [parts.next()??, parts.next()??, parts.next()??];
+        parts.next().is_none().then_some(found)
+    };
+    let (time, decimals) = time.split_once('.').unwrap_or((time, ""));
+    let ([year, month, day], [hour, minute, second]) = (parts(date, '-')?, parts(time, ':')?);
+    let fits = (0..=9999).contains(&year) && (1..=12).contains(&month) && (1..=31).contains(&day);
+    if !fits
+        || hour > 23
+        || minute > 59
+        || second > 60
+        || !decimals.bytes().all(|byte| byte.is_ascii_digit())
+    {
+        return None;
+    }
+    let millis = format!("{decimals:0<3}").get(..3)?.parse::<i64>().ok()?;
+    // The inverse of what is above, with the same names.
+    let (from_march, year) = if month > 2 {
+        (month - 3, year)
+    } else {
+        (month + 9, year - 1)
+    };
+    let (era, year_of_era) = (year.div_euclid(400), year.rem_euclid(400));
+    let of_year = (153 * from_march + 2) / 5 + day - 1;
+    let of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + of_year;
+    let days = era * 146_097 + of_era - 719_468;
+    Some(((days * 24 + hour) * 60 + minute) * 60_000 + second * 1000 + millis)
+}
+
 /// Time since boot, suspension included: what the kernel stamps processes with.
 pub fn since_boot() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
@@ -171,6 +210,44 @@ mod tests {
         assert_eq!(rfc_3339(951_782_400_000), "2000-02-29T00:00:00.000Z");
         assert_eq!(rfc_3339(4_107_542_399_000), "2100-02-28T23:59:59.000Z");
         assert_eq!(rfc_3339(4_107_542_400_000), "2100-03-01T00:00:00.000Z");
+    }
+
+    #[test]
+    fn a_timestamp_is_read_as_it_was_written() {
+        for ms in [
+            0,
+            -1,
+            1_763_700_000_123,
+            951_782_400_000,
+            4_107_542_399_999,
+            -62_167_219_200_000,
+            253_402_300_799_999,
+        ] {
+            assert_eq!(from_rfc_3339(&rfc_3339(ms)), Some(ms), "{ms}");
+        }
+        assert_eq!(
+            from_rfc_3339("2025-11-21T04:40:00Z"),
+            Some(1_763_700_000_000)
+        );
+        assert_eq!(
+            from_rfc_3339("2025-11-21T04:40:00.12345678901234567890Z"),
+            Some(1_763_700_000_123)
+        );
+        for bad in [
+            "",
+            "Z",
+            "T",
+            "2025-11-21T04:40:00",
+            "2025-11-21 04:40:00Z",
+            "2025-13-21T04:40:00Z",
+            "2025-11-21T24:40:00Z",
+            "2025-11-21-1T04:40:00Z",
+            "2025-11-21T04:40:00.-1Z",
+            "+2025-11-21T04:40:00Z",
+            "2025-11-21T04:40:00.éZ",
+        ] {
+            assert_eq!(from_rfc_3339(bad), None, "{bad}");
+        }
     }
 
     #[test]

@@ -45,6 +45,7 @@
 //! | [`clock`] | the only reader of time | always |
 //! | [`systemd`] | `READY`, `STOPPING`, more time while units make progress, the watchdog | feature `systemd` |
 //! | [`on_tokio`] | tracked spawning, `CancellationToken` in both directions | feature `tokio` |
+//! | [`health`] | alive, ready, status, metrics and a stop over HTTP | feature `health` |
 //! | [`job`] | the runner: input, items, attempts, results | feature `job` |
 //! | [`checkpoint`] | generations of state in files, the newest that is whole found after any crash; a [cache](checkpoint::cache) of results | feature `checkpoint` |
 //! | [`steps`] | steps of a program that run once, effects that are not repeated by mistake | feature `steps` |
@@ -149,6 +150,8 @@ pub mod clock;
 #[cfg(feature = "state")]
 pub mod disk;
 mod error;
+#[cfg(feature = "health")]
+pub mod health;
 #[cfg(feature = "job")]
 pub mod job;
 #[cfg(feature = "tokio")]
@@ -172,6 +175,8 @@ pub mod queue;
 pub mod shutdown;
 #[cfg(feature = "steps")]
 pub mod steps;
+#[cfg(feature = "job")]
+pub mod supervise;
 #[cfg(feature = "systemd")]
 pub mod systemd;
 

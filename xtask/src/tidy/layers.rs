@@ -75,6 +75,14 @@ const ROOMS: &[(&str, &[&str])] = &[
             "health",
         ],
     ),
+    // Floor 5. A supervised program is kept where a job is.
+    (
+        "supervise",
+        &[
+            "error", "clock", "bell", "disk", "owner", "shutdown", "queue", "process", "health",
+            "job",
+        ],
+    ),
 ];
 
 /// What every room may name at the root, where the front door exports it.

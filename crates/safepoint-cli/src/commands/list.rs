@@ -1,12 +1,12 @@
 //! `safepoint list`: the jobs of a state directory.
 
 use safepoint::clock::rfc_3339;
-use safepoint::job::{self, Listed, Status};
+use safepoint::job::{self, Listed, Status, Tally};
 use safepoint::{Error, Result};
 use serde_json::{Value, json};
 
 use crate::args::ListArgs;
-use crate::commands::status::{Tally, is_of_steps, steps_object};
+use crate::commands::status::fraction;
 use crate::context::Context;
 use crate::exit::{self, Exit};
 use crate::page::{Page, with_schema};
@@ -53,7 +53,9 @@ fn object(job: &Listed, state: &Result<Status>) -> Value {
                 "changed_at": changed,
                 "error": Value::Null,
             });
-            steps_object(state, &mut object);
+            if let (Value::Object(fields), Some(steps)) = (&mut object, state.steps_object()) {
+                fields.insert("steps".into(), steps);
+            }
             object
         }
         Err(error) => {
@@ -77,10 +79,10 @@ fn table(page: &mut Page, states: &[(&Listed, Result<Status>)]) {
             Ok(state) => [
                 name,
                 safe(&state.status, false),
-                if is_of_steps(state) {
+                if state.is_of_steps() {
                     show_number_of(state.steps.complete, "step")
                 } else {
-                    Tally::of(&state.progress).fraction()
+                    fraction(Tally::of(&state.progress))
                 },
                 show_count(state.progress.counts.dead),
                 state.runs.len().to_string(),

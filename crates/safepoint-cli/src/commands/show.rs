@@ -4,14 +4,14 @@ use std::path::Path;
 use std::time::Duration;
 
 use safepoint::clock::{rfc_3339, wall_ms};
-use safepoint::job::{self, Entry, InProgressView, JobPath, Status};
+use safepoint::job::{self, Entry, InProgressView, JobPath, Status, Tally};
 use safepoint::queue::{AttemptRow, ItemRow, State, View, ViewFilter};
 use safepoint::{Error, ErrorKind, Result};
 use serde_json::{Value, json};
 
 use crate::args::ShowArgs;
 use crate::commands::results::item_object;
-use crate::commands::status::{Tally, counted_steps, is_of_steps, pid, process};
+use crate::commands::status::{counted_steps, fraction, process};
 use crate::context::Context;
 use crate::exit::{self, Exit};
 use crate::page::{Page, with_schema};
@@ -75,7 +75,7 @@ fn overview(context: &Context, path: &JobPath, page: &mut Page) -> Result<()> {
         })));
         return Ok(());
     }
-    if is_of_steps(&state) {
+    if state.is_of_steps() {
         let (name, status) = (&state.name, safe(&state.status, false));
         page.line(&format!("job {name}: {status}, {}", counted_steps(&state)));
         context.say(&format!("  all of them: safepoint steps list {name}"));
@@ -85,7 +85,7 @@ fn overview(context: &Context, path: &JobPath, page: &mut Page) -> Result<()> {
         "job {}: {}, {} items done, {} dead, {} waiting",
         state.name,
         safe(&state.status, false),
-        tally.fraction(),
+        fraction(tally),
         show_count(counts.dead),
         show_count(counts.waiting)
     ));
@@ -233,7 +233,7 @@ fn object(
 }
 
 fn entry_object(entry: &Entry) -> Value {
-    json!({"attempt": entry.attempt, "pid": pid(entry), "age_ms": InProgressView::age_ms(entry)})
+    json!({"attempt": entry.attempt, "pid": entry.process(), "age_ms": InProgressView::age_ms(entry)})
 }
 
 fn not_before(row: &ItemRow) -> Option<i64> {

@@ -6,15 +6,19 @@ mod results;
 mod summary;
 
 use std::path::Path;
+use std::sync::Arc;
 
 use safepoint::Result;
 use safepoint::clock::Clock;
-use safepoint::job::{self, Handle, JobPath, Order, Outcome, Report, ResultSink, Run, Untold};
+use safepoint::job::{
+    self, Handle, JobPath, Live, Notice, Observer, Order, Outcome, Report, ResultSink, Run, Untold,
+};
 use safepoint::shutdown::{Phase, Shutdown};
 
 use crate::args::{ProgressKind, RunArgs};
 use crate::context::Context;
 use crate::exit::{self, Exit};
+use crate::http::{self, Answering};
 use crate::settings;
 use crate::ui::Screen;
 
@@ -55,8 +59,14 @@ pub(crate) fn command(context: &Context, mut args: RunArgs) -> Result<Exit> {
         Order::Silent => Box::new(Untold),
         _ => Box::new(results::StdoutSink::new(context.is_json, screen.pen())),
     };
-    let mut observer = screen.observer();
     let token = shutdown.token();
+    let answering = http::start(&args.http, context, &token, || {
+        Ok(Arc::new(Live::new(&path, &token, Some(&handle))?))
+    })?;
+    let mut observer = Telling {
+        inner: screen.observer(),
+        answering: answering.as_ref(),
+    };
     let ran = job::run(Run {
         path: &path,
         definition: &definition,
@@ -69,10 +79,25 @@ pub(crate) fn command(context: &Context, mut args: RunArgs) -> Result<Exit> {
     let forced = forced_by(&token);
     token.stopped();
     screen.finish();
-    drop(shutdown);
+    drop((answering, shutdown));
     let report = ran?;
     summary::say(context, &report);
     Ok(exit_of(&report, forced, args.stop_exit_code))
+}
+
+/// Passes notices on, and says that the run has started up.
+struct Telling<'a, O> {
+    inner: O,
+    answering: Option<&'a Answering>,
+}
+
+impl<O: Observer> Observer for Telling<'_, O> {
+    fn notice(&mut self, notice: Notice) {
+        if let (Some(answering), Notice::Started { .. }) = (self.answering, &notice) {
+            answering.set_ready(true);
+        }
+        self.inner.notice(notice);
+    }
 }
 
 /// The signal that forced the stop: the second or a later one.

@@ -75,6 +75,7 @@ pub(super) fn options(args: &RunArgs) -> Result<Options> {
         crash_limit: args.crash_limit.unwrap_or(defaults.crash_limit).max(1),
         timeout: args.timeout,
         time_limit: args.time_limit,
+        ready_delay: args.http.ready_delay.unwrap_or_default(),
         kill_after: args.kill_after.unwrap_or(defaults.kill_after),
         max_failures,
         limit: args.limit,

@@ -85,13 +85,15 @@ impl AppendFile {
     }
 }
 
-/// A log of at most twice `limit` bytes: the current file and one older.
+/// A log of bounded size: the current file, and older ones.
 #[derive(Debug)]
 pub struct RotatingLog {
     path: PathBuf,
     file: Option<File>,
     size: u64,
     limit: u64,
+    /// What is put behind the names of older files, the youngest first.
+    endings: Vec<String>,
 }
 
 impl RotatingLog {
@@ -102,6 +104,15 @@ impl RotatingLog {
             file: None,
             size: 0,
             limit,
+            endings: vec![".old".into()],
+        }
+    }
+
+    /// As [`new`](Self::new), with so many older files, which become `<name>.1`, `<name>.2` and so on; none with 0.
+    pub fn keeping(path: PathBuf, limit: u64, files: usize) -> Self {
+        Self {
+            endings: (1..=files).map(|number| format!(".{number}")).collect(),
+            ..Self::new(path, limit)
         }
     }
 
@@ -117,13 +128,7 @@ impl RotatingLog {
             self.file = Some(file);
         }
         if self.size > 0 && self.size + bytes.len() as u64 > self.limit {
-            let mut old = self.path.clone().into_os_string();
-            old.push(".old");
-            #[expect(
-                clippy::disallowed_methods,
-                reason = "a log's rotation need not survive a power cut"
-            )]
-            fs::rename(&self.path, &old).map_err(|error| Error::io("rotate", &self.path, error))?;
+            self.put_aside()?;
             self.file = Some(open_append(&self.path)?);
             self.size = 0;
         }
@@ -133,5 +138,55 @@ impl RotatingLog {
             self.size += bytes.len() as u64;
         }
         Ok(())
+    }
+
+    /// Moves each older file one further, and the current one to the youngest place. The oldest is lost.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a log's rotation need not survive a power cut"
+    )]
+    fn put_aside(&self) -> Result<()> {
+        let named = |ending: &str| {
+            let mut name = self.path.clone().into_os_string();
+            name.push(ending);
+            PathBuf::from(name)
+        };
+        let refuse = |error| Error::io("rotate", &self.path, error);
+        let mut target = None;
+        for ending in self.endings.iter().rev() {
+            let file = named(ending);
+            if let Some(older) = target.replace(file.clone()) {
+                match fs::rename(&file, older) {
+                    Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                        return Err(refuse(error));
+                    }
+                    _ => {}
+                }
+            }
+        }
+        match target {
+            Some(youngest) => fs::rename(&self.path, youngest).map_err(refuse),
+            None => fs::remove_file(&self.path).map_err(refuse),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn older_files_move_on_and_the_oldest_goes() {
+        let folder = tempfile::tempdir().expect("a directory");
+        let path = folder.path().join("log");
+        let mut log = RotatingLog::keeping(path.clone(), 3, 2);
+        for line in [b"aa", b"bb", b"cc", b"dd"] {
+            log.append(line).expect("written");
+        }
+        let read = |name: &str| fs::read_to_string(folder.path().join(name)).ok();
+        assert_eq!(read("log").as_deref(), Some("dd"));
+        assert_eq!(read("log.1").as_deref(), Some("cc"));
+        assert_eq!(read("log.2").as_deref(), Some("bb"));
+        assert_eq!(read("log.3"), None);
     }
 }

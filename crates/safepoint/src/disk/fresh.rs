@@ -9,10 +9,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use super::replace::{parent_of, sync_dir};
+use super::replace::{parent_of, rename, sync_dir};
 use crate::error::{Error, Result};
 
-/// A file (0600) that is written by position, from several threads if need be, and gets its name by
+/// A private file (0600) that is written by position, from several threads if need be, and gets its name by
 /// [`publish`](Self::publish) when all of it is there.
 ///
 /// Where the file system can (`O_TMPFILE`: ext4, xfs, btrfs, tmpfs), the kernel drops an unpublished file with the
@@ -32,10 +32,24 @@ impl FreshFile {
     ///
     /// [`ErrorKind::Io`](crate::ErrorKind::Io) when it cannot be made.
     pub fn create(path: &Path) -> Result<Self> {
+        Self::create_with(path, 0o600)
+    }
+
+    /// Begins a file that may be read by whomever the user lets read new files (the umask decides): what a person asked for, and no
+    /// state.
+    ///
+    /// # Errors
+    ///
+    /// As [`create`](Self::create).
+    pub fn create_open(path: &Path) -> Result<Self> {
+        Self::create_with(path, 0o666)
+    }
+
+    fn create_with(path: &Path, mode: u32) -> Result<Self> {
         let parent = parent_of(path)?;
         let nameless = OpenOptions::new()
             .write(true)
-            .mode(0o600)
+            .mode(mode)
             .custom_flags(libc::O_TMPFILE)
             .open(parent);
         match nameless {
@@ -51,22 +65,18 @@ impl FreshFile {
                     Some(libc::EOPNOTSUPP | libc::EISDIR | libc::EINVAL | libc::ENOENT)
                 ) =>
             {
-                Self::create_named(path)
+                Self::create_named(path, mode)
             }
             Err(error) => Err(Error::io("make", path, error)),
         }
     }
 
-    fn create_named(path: &Path) -> Result<Self> {
-        let mut name = OsString::from(".");
-        name.push(path.file_name().unwrap_or_default());
-        // Several may be in the making, by threads, by processes, and by containers in which all processes have the same number.
-        name.push(format!(".{:016x}.new", random()));
-        let temporary = parent_of(path)?.join(name);
+    fn create_named(path: &Path, mode: u32) -> Result<Self> {
+        let temporary = private_name(path)?;
         let file = OpenOptions::new()
             .write(true)
             .create_new(true)
-            .mode(0o600)
+            .mode(mode)
             .open(&temporary)
             .map_err(|error| Error::io("make", path, error))?;
         Ok(Self {
@@ -139,6 +149,31 @@ impl FreshFile {
         self.link(&self.path)
             .map_err(|error| Error::io("name", &self.path, error))?;
         self.settle()
+    }
+
+    /// Gives the file its name, and takes it from the file that has it, if there is one.
+    ///
+    /// # Durability
+    ///
+    /// As [`publish`](Self::publish); a crash before leaves the old file.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Io`](crate::ErrorKind::Io) when a sync fails, or there is a directory of that name.
+    pub fn publish_over(mut self) -> Result<()> {
+        self.sync()?;
+        // A name is given to a nameless file only where it is free, so it gets a private one first.
+        if self.temporary.is_none() {
+            let temporary = private_name(&self.path)?;
+            self.link(&temporary)
+                .map_err(|error| Error::io("name", &self.path, error))?;
+            self.temporary = Some(temporary);
+        }
+        if let Some(temporary) = &self.temporary {
+            rename(temporary, &self.path)?;
+        }
+        self.temporary = None;
+        Ok(())
     }
 
     /// Gives the file the first of these names in its directory that is free, and returns where it is now.
@@ -222,6 +257,15 @@ impl Drop for FreshFile {
     }
 }
 
+/// The private name of a file that is to be `path`.
+fn private_name(path: &Path) -> Result<PathBuf> {
+    let mut name = OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    // Several may be in the making, by threads, by processes, and by containers in which all processes have the same number.
+    name.push(format!(".{:016x}.new", random()));
+    Ok(parent_of(path)?.join(name))
+}
+
 /// A number that nobody else has: std seeds its hashers from the system's source of randomness, and counts on from there.
 fn random() -> u64 {
     RandomState::new().build_hasher().finish()
@@ -263,13 +307,42 @@ mod tests {
             .collect()
     }
 
+    fn named(path: &Path) -> Result<FreshFile> {
+        FreshFile::create_named(path, 0o600)
+    }
+
+    #[test]
+    fn a_file_takes_a_name_over_and_leaves_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("report");
+        for (begin, text) in [
+            (
+                FreshFile::create_open as fn(&Path) -> Result<FreshFile>,
+                "one",
+            ),
+            (named, "two"),
+            (FreshFile::create, "three"),
+        ] {
+            let file = begin(&path).unwrap();
+            file.write_at(text.as_bytes(), 0).unwrap();
+            file.publish_over().unwrap();
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+            assert_eq!(names(folder.path()), ["report"]);
+        }
+        std::fs::remove_file(&path).unwrap();
+        std::fs::create_dir(&path).unwrap();
+        let refused = FreshFile::create(&path).unwrap().publish_over();
+        assert!(refused.is_err());
+        assert_eq!(names(folder.path()), ["report"], "what was refused is gone");
+    }
+
     #[test]
     fn two_files_that_need_private_names_do_not_share_one() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("state");
         let (one, two) = (
-            FreshFile::create_named(&path).unwrap(),
-            FreshFile::create_named(&path).unwrap(),
+            FreshFile::create_named(&path, 0o600).unwrap(),
+            FreshFile::create_named(&path, 0o600).unwrap(),
         );
         one.write_at(b"one", 0).unwrap();
         two.write_at(b"two", 0).unwrap();
@@ -283,7 +356,7 @@ mod tests {
     fn a_file_has_no_name_before_it_is_published_and_never_replaces_one() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("state");
-        for begin in [FreshFile::create, FreshFile::create_named] {
+        for begin in [FreshFile::create, named] {
             let given_up = begin(&path).unwrap();
             given_up.write_at(b"half", 0).unwrap();
             assert!(!path.exists());
@@ -310,10 +383,7 @@ mod tests {
     fn a_file_takes_the_first_name_that_is_free_and_replaces_none() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a");
-        for (begin, number) in [FreshFile::create, FreshFile::create_named]
-            .into_iter()
-            .zip([1_u8, 2])
-        {
+        for (begin, number) in [FreshFile::create, named].into_iter().zip([1_u8, 2]) {
             let file = begin(&path).unwrap();
             let mut writer = file.writer();
             writer.write_all(b"in ").unwrap();

@@ -16,9 +16,13 @@ mod fresh;
 mod input;
 mod lock;
 mod lock_file;
+#[cfg(feature = "health")]
+mod private;
 mod random_access;
 mod replace;
 mod reserve;
+#[cfg(feature = "health")]
+mod socket;
 mod stored;
 
 pub use append::{AppendFile, RotatingLog};
@@ -32,7 +36,11 @@ pub use fresh::{FreshFile, FreshWriter};
 pub use input::{FileIdentity, InputFile, open_input};
 pub use lock::{LockAttempt, OwnerLock};
 pub use lock_file::LockFile;
+#[cfg(feature = "health")]
+pub use private::{make_private, read_private};
 pub use random_access::RandomAccessFile;
-pub use replace::{rename, replace, swap_into, sync_dir};
+pub use replace::{rename, replace, show, swap_into, sync_dir};
 pub use reserve::Reserve;
+#[cfg(feature = "health")]
+pub use socket::NamedSocket;
 pub use stored::StoredFile;

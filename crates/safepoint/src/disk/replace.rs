@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -19,6 +19,28 @@ use crate::error::{Error, ErrorKind, Result};
 ///
 /// [`ErrorKind::Io`] when any step fails; the old content is then still there.
 pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
+    let temporary = write_beside(path, bytes, fs::File::sync_all)?;
+    rename(&temporary, path)
+}
+
+/// Replaces the file at `path` by `bytes` (mode 0600), for what is only looked at: whoever opens it sees the old content or the new one, but neither
+/// need survive a power cut. Costs no sync.
+///
+/// # Errors
+///
+/// [`ErrorKind::Io`] when any step fails; the old content is then still there.
+pub fn show(path: &Path, bytes: &[u8]) -> Result<()> {
+    let temporary = write_beside(path, bytes, |_| Ok(()))?;
+    #[expect(clippy::disallowed_methods, reason = "it need not be durable")]
+    fs::rename(&temporary, path).map_err(|error| Error::io("rename to", path, error))
+}
+
+/// Writes a private file in the directory of `path`, and returns its path.
+fn write_beside(
+    path: &Path,
+    bytes: &[u8],
+    finish: impl FnOnce(&fs::File) -> std::io::Result<()>,
+) -> Result<PathBuf> {
     let parent = parent_of(path)?;
     let name = path.file_name().unwrap_or_default();
     let mut temporary = OsString::from(".");
@@ -34,14 +56,14 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
             .custom_flags(libc::O_NOFOLLOW)
             .open(&temporary)?;
         file.write_all(bytes)?;
-        file.sync_all()
+        finish(&file)
     })();
     if let Err(error) = written {
         // The half-written private file must not stay; that it could not be removed adds nothing to the first error.
         let _ = fs::remove_file(&temporary);
         return Err(Error::io("write", path, error));
     }
-    rename(&temporary, path)
+    Ok(temporary)
 }
 
 /// Renames `from` to `to` and makes that durable, in both directories if there are two.

@@ -47,14 +47,14 @@ pub fn request_stop(path: &JobPath, mode: Mode) -> Result<super::Owner> {
 }
 
 /// The owner's side.
-pub(super) struct Control {
+pub(crate) struct Control {
     dir: StateDir,
     inotify: OwnedFd,
 }
 
 impl Control {
     /// Begins to watch; a request left from before is forgotten.
-    pub(super) fn watch(dir: &StateDir) -> Result<Self> {
+    pub(crate) fn watch(dir: &StateDir) -> Result<Self> {
         dir.remove(STOP)?;
         let refuse = |error: rustix::io::Errno| {
             Error::new(
@@ -78,7 +78,7 @@ impl Control {
     }
 
     /// The request that was made since the last call, if any.
-    pub(super) fn take(&self) -> Option<StopRequest> {
+    pub(crate) fn take(&self) -> Option<StopRequest> {
         let mut buffer = [MaybeUninit::<u8>::uninit(); 2048];
         let mut events = inotify::Reader::new(&self.inotify, &mut buffer);
         while events

@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::shutdown::{Mode, StopRequest};
 
 /// The open log of a job's events.
-pub(super) struct Events {
+pub(crate) struct Events {
     file: AppendFile,
     job: String,
     run: u32,
@@ -19,7 +19,7 @@ pub(super) struct Events {
 
 impl Events {
     /// Opens the log to append events of a run.
-    pub(super) fn open(path: &Path, job: &str, run: u32) -> Result<Self> {
+    pub(crate) fn open(path: &Path, job: &str, run: u32) -> Result<Self> {
         Ok(Self {
             file: AppendFile::open(path)?,
             job: job.to_owned(),
@@ -28,7 +28,7 @@ impl Events {
     }
 
     /// Appends an event; `fields` is an object.
-    pub(super) fn write(&mut self, event: &str, fields: Value) -> Result<()> {
+    pub(crate) fn write(&mut self, event: &str, fields: Value) -> Result<()> {
         let mut line = Map::new();
         line.insert("timestamp".into(), rfc_3339(wall_ms()).into());
         line.insert("event".into(), event.into());
@@ -43,7 +43,7 @@ impl Events {
     }
 
     /// A stop was asked for.
-    pub(super) fn interrupt_initiated(&mut self, request: &StopRequest) -> Result<()> {
+    pub(crate) fn interrupt_initiated(&mut self, request: &StopRequest) -> Result<()> {
         self.write(
             "interrupt_initiated",
             json!({"source": request.source.name(), "mode": request.mode.name(), "message": request.message}),
@@ -51,7 +51,7 @@ impl Events {
     }
 
     /// The run has ended.
-    pub(super) fn run_ended(&mut self, report: &Report) -> Result<()> {
+    pub(crate) fn run_ended(&mut self, report: &Report) -> Result<()> {
         if !report.requests.is_empty() {
             let count = |mode| {
                 report

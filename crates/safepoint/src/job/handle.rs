@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use super::durations::Durations;
 use super::wake::Wake;
 use crate::error::Result;
 use crate::process::GroupTable;
@@ -41,6 +42,8 @@ pub struct Gauge {
     pub in_progress: AtomicU64,
     /// Attempts that failed in this run.
     pub failures: AtomicU64,
+    /// How long the attempts of this run took, those that failed too.
+    pub durations: Durations,
     /// Time that this run has worked, Ctrl-Z left out, in microseconds.
     pub elapsed_us: AtomicU64,
     /// Whether the job is paused by its commands.

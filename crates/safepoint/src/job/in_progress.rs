@@ -71,14 +71,14 @@ impl Entry {
 }
 
 /// The file in its owner's hands: lanes of records, one per item that can be in progress at a time.
-pub(super) struct InProgressFile {
+pub(crate) struct InProgressFile {
     file: RandomAccessFile,
     buffer: Vec<u8>,
 }
 
 impl InProgressFile {
     /// Makes the file anew, all lanes empty.
-    pub(super) fn create(dir: &StateDir, run: u32, slots: usize, per_slot: usize) -> Result<Self> {
+    pub(crate) fn create(dir: &StateDir, run: u32, slots: usize, per_slot: usize) -> Result<Self> {
         let lanes = slots * per_slot;
         let file = RandomAccessFile::create(&dir.file(IN_PROGRESS))?;
         let mut bytes = vec![0; HEADER + lanes * RECORD];
@@ -98,12 +98,12 @@ impl InProgressFile {
     }
 
     /// Notes that a stop is under way: a kill that follows is part of it, and no item's fault.
-    pub(super) fn mark_stopping(&self) -> Result<()> {
+    pub(crate) fn mark_stopping(&self) -> Result<()> {
         self.file.write_at(&STOPPING.to_le_bytes(), 12)
     }
 
     /// Writes consecutive lanes from `first` on; lanes beyond the entries, up to `lanes`, become empty.
-    pub(super) fn write(
+    pub(crate) fn write(
         &mut self,
         first: usize,
         lanes: usize,
@@ -173,7 +173,7 @@ impl InProgressView {
     }
 
     /// The children, to be found again.
-    pub(super) fn suspects(&self) -> Vec<Suspect> {
+    pub(crate) fn suspects(&self) -> Vec<Suspect> {
         if !self.is_of_this_boot {
             return Vec::new();
         }

@@ -11,7 +11,7 @@ pub(super) const EVENTS: &str = "events.jsonl";
 /// What each slot has in progress; owned by [`super::in_progress`].
 pub(super) const IN_PROGRESS: &str = "in-progress";
 /// What attempts wrote to standard error.
-pub(super) const LOGS: &str = "logs";
+pub(crate) const LOGS: &str = "logs";
 /// Files that attempts published.
 pub(super) const OUT: &str = "out";
 /// Private folders of attempts in progress.

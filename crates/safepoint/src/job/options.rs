@@ -43,6 +43,9 @@ pub struct Options {
     pub timeout: Option<Duration>,
     /// How long the run may take before it stops gracefully. Default: any time.
     pub time_limit: Option<Duration>,
+    /// After a graceful stop request, go on beginning items for so long: the time in which whoever sends work, and asks whether this program is ready,
+    /// notices. It is part of the grace period, and a second request cuts it short. Default none.
+    pub ready_delay: Duration,
     /// From SIGTERM to SIGKILL for a child that is to end. Default 2 s.
     pub kill_after: Duration,
     /// Stop when so many items died in this run.
@@ -74,6 +77,7 @@ impl Default for Options {
             crash_limit: MAX_CRASHES,
             timeout: None,
             time_limit: None,
+            ready_delay: Duration::ZERO,
             kill_after: Duration::from_secs(2),
             max_failures: None,
             limit: None,

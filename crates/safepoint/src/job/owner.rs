@@ -9,7 +9,7 @@ use crate::owner::{self, Claim, OWNER_LOCK, Owner, Ownership};
 /// # Errors
 ///
 /// [`ErrorKind::Busy`](crate::ErrorKind::Busy) when a live process owns it: the message says which.
-pub(super) fn take(path: &JobPath) -> Result<Ownership> {
+pub(crate) fn take(path: &JobPath) -> Result<Ownership> {
     match Ownership::take(&path.dir().join(OWNER_LOCK))? {
         Claim::Ours(ours) => Ok(ours),
         Claim::Theirs(owner) => Err(refusal(path, &owner)),

@@ -1,11 +1,9 @@
 //! What `/proc` says of processes. Source: proc(5).
 
-use std::ffi::CString;
-use std::os::fd::OwnedFd;
-
 use rustix::fs::{Dir, Mode, OFlags, open};
 use rustix::process::Pid;
 
+use super::proc_file::read;
 use crate::clock::since_boot;
 
 /// The fields of `/proc/<pid>/stat` that we use.
@@ -96,6 +94,51 @@ pub(super) fn processes() -> Vec<Pid> {
         .collect()
 }
 
+/// Whether `/proc` is that of our own PID namespace: in a new one it is the outer's until it is mounted again.
+pub(super) fn is_own_proc() -> bool {
+    let us = rustix::process::getpid().as_raw_nonzero().get();
+    rustix::fs::readlink("/proc/self", Vec::new())
+        .is_ok_and(|target| target.to_bytes() == us.to_string().as_bytes())
+}
+
+/// Every process below `root` that is not a zombie; none where `/proc` is another namespace's.
+pub(super) fn descendants_of(root: Pid) -> Vec<Pid> {
+    if !is_own_proc() {
+        return Vec::new();
+    }
+    let mut others: Vec<(Pid, Stat)> = processes()
+        .into_iter()
+        .filter_map(|pid| Some((pid, stat(pid)?)))
+        .collect();
+    let mut family = vec![root];
+    let mut looked_at = 0;
+    while let Some(&parent) = family.get(looked_at) {
+        looked_at += 1;
+        let parent = parent.as_raw_nonzero().get();
+        others.retain(|(pid, stat)| {
+            let is_child = stat.parent == parent;
+            if is_child {
+                family.push(*pid);
+            }
+            !is_child
+        });
+    }
+    family.remove(0);
+    family.retain(|pid| is_alive(*pid));
+    family
+}
+
+/// Bytes of memory that the processes below `root` have resident, shared pages counted for each.
+pub(crate) fn resident_bytes_below(root: Pid) -> u64 {
+    let page = u64::try_from(rustix::param::page_size()).unwrap_or(4096);
+    let pages = descendants_of(root).into_iter().filter_map(|pid| {
+        let text = read(&format!("/proc/{}/statm", pid.as_raw_nonzero()), 256)?;
+        let text = String::from_utf8(text).ok()?;
+        text.split_ascii_whitespace().nth(1)?.parse::<u64>().ok()
+    });
+    pages.sum::<u64>() * page
+}
+
 /// A number that is different after each boot; 0 where the kernel does not say.
 pub fn boot_id() -> u64 {
     let text = read("/proc/sys/kernel/random/boot_id", 64).unwrap_or_default();
@@ -103,22 +146,6 @@ pub fn boot_id() -> u64 {
     text.iter().fold(0xCBF2_9CE4_8422_2325, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01B3)
     })
-}
-
-fn read(path: &str, limit: usize) -> Option<Vec<u8>> {
-    let path = CString::new(path).ok()?;
-    let file: OwnedFd = open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
-    let mut bytes = Vec::new();
-    let mut buffer = [0u8; 4096];
-    while bytes.len() < limit {
-        match rustix::io::read(&file, &mut buffer) {
-            Ok(0) => break,
-            Ok(count) => bytes.extend_from_slice(&buffer[..count]),
-            Err(rustix::io::Errno::INTR) => {}
-            Err(_) => return None,
-        }
-    }
-    Some(bytes)
 }
 
 #[cfg(test)]

@@ -8,16 +8,42 @@ use rustix::fs::{Access, FileType, Mode, OFlags, access, open, stat};
 
 use crate::error::{Error, Result};
 
+/// A program that cannot be started.
+#[derive(Debug)]
+pub(crate) struct Unfit {
+    /// There is a file of that name, which cannot be executed.
+    pub(crate) is_there: bool,
+    /// Why.
+    pub(crate) error: Error,
+}
+
 /// Finds `name` in the directories of `path` (the value of `PATH`), or takes it as it is when it has a slash.
 ///
 /// # Errors
 ///
 /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) when there is no such program or it may not be executed.
 pub fn find_program(name: &OsStr, path: Option<&OsStr>) -> Result<CString> {
+    look_for(name, path).map_err(|unfit| {
+        if unfit.is_there {
+            unfit.error
+        } else {
+            unfit.error.with_hint(
+                "check its spelling and PATH; shell built-ins and pipelines need `--shell`",
+            )
+        }
+    })
+}
+
+/// As [`find_program`], saying which it was.
+pub(crate) fn look_for(name: &OsStr, path: Option<&OsStr>) -> std::result::Result<CString, Unfit> {
     let shown = name.to_string_lossy();
-    let nul = || Error::invalid(format!("command `{shown}` contains a NUL byte"));
+    let unfit = |is_there, error| Unfit { is_there, error };
+    let nul = || {
+        let error = Error::invalid(format!("command `{shown}` contains a NUL byte"));
+        unfit(false, error)
+    };
     if name.is_empty() {
-        return Err(Error::invalid("the command is empty"));
+        return Err(unfit(false, Error::invalid("the command is empty")));
     }
     let mut found_unusable = false;
     let mut candidates = Vec::new();
@@ -46,11 +72,12 @@ pub fn find_program(name: &OsStr, path: Option<&OsStr>) -> Result<CString> {
         found_unusable = true;
     }
     Err(if found_unusable {
-        Error::invalid(format!("command `{shown}` is not an executable file"))
-            .with_hint("make it executable with `chmod +x`, or name its interpreter first")
+        let error = Error::invalid(format!("command `{shown}` is not an executable file"))
+            .with_hint("make it executable with `chmod +x`, or name its interpreter first");
+        unfit(true, error)
     } else {
-        Error::invalid(format!("command `{shown}` was not found"))
-            .with_hint("check its spelling and PATH; shell built-ins and pipelines need `--shell`")
+        let error = Error::invalid(format!("command `{shown}` was not found"));
+        unfit(false, error)
     })
 }
 

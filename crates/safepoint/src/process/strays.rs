@@ -128,6 +128,32 @@ pub fn reap_adopted(own: &[Pid]) {
     }
 }
 
+/// Orphans that came to this process and have ended, and that nobody waits for.
+#[derive(Debug, Default)]
+pub(crate) struct Forgotten {
+    seen: Vec<Pid>,
+}
+
+impl Forgotten {
+    /// Reaps what was a zombie at the last look already: whoever waits for a child is faster. Says whether another look is needed.
+    pub(crate) fn look(&mut self) -> bool {
+        let us = getpid().as_raw_nonzero().get();
+        let is_zombie =
+            |pid: &Pid| stat(*pid).is_some_and(|stat| stat.parent == us && stat.state == b'Z');
+        let zombies: Vec<Pid> = processes().into_iter().filter(is_zombie).collect();
+        for pid in zombies.iter().filter(|pid| self.seen.contains(pid)) {
+            let _ = waitid(
+                WaitId::Pid(*pid),
+                WaitIdOptions::EXITED | WaitIdOptions::NOHANG,
+            );
+        }
+        let seen = std::mem::take(&mut self.seen);
+        self.seen = zombies;
+        self.seen.retain(|pid| !seen.contains(pid));
+        !self.seen.is_empty()
+    }
+}
+
 impl Suspect {
     /// Whether the process with its number is the one that was noted. A tick of slack covers rounding.
     fn is(&self, stat: &Stat) -> bool {

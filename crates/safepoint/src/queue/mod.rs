@@ -26,8 +26,8 @@ pub use change::{Change, Chunk, Settlement, SourceRow, Verdict};
 pub use item::{Counts, OpenItem, State};
 pub use retry::RetryPolicy;
 pub use sqlite::{
-    AttemptRow, Committed, Database, FORMAT_VERSION, FormatVersion, InProgress, ItemRow, JOB_DB,
-    JobRow, Locking, MAX_CRASHES, Problem, Progress, Renewed, RunRow, StepStore, Store,
-    StoreOptions, View, ViewFilter, sqlite_version,
+    AttemptInBrief, AttemptOrder, AttemptRow, Committed, Database, FORMAT_VERSION, FailureRow,
+    FormatVersion, InProgress, ItemInBrief, ItemRow, JOB_DB, JobRow, Locking, MAX_CRASHES, Problem,
+    Progress, Renewed, RunRow, StepStore, Store, StoreOptions, View, ViewFilter, sqlite_version,
 };
 pub use step::{EffectRow, EffectState, StepChange, StepCounts, StepRow, StepState};

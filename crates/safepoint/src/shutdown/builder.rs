@@ -100,6 +100,12 @@ impl Builder {
         self
     }
 
+    /// Takes `signal` off the stop signals, SIGHUP for a service that reloads by it.
+    pub fn no_stop_signal(mut self, signal: i32) -> Self {
+        self.stops.retain(|(stop, _)| *stop != signal);
+        self
+    }
+
     /// What the first, the second and each further stop signal does; the last rung goes on for ever. Default graceful, immediate, kill.
     pub fn ladder(mut self, rungs: &[Rung]) -> Self {
         self.ladder = rungs.to_vec();

@@ -20,7 +20,7 @@
 use std::io;
 use std::mem::{self, MaybeUninit};
 use std::ptr;
-use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::mailbox::{Mailbox, SIGNALS, Verdict};
@@ -41,6 +41,36 @@ static EARLIER: [AtomicPtr<Earlier>; SIGNALS] =
 struct Earlier {
     address: usize,
     takes_three: bool,
+}
+
+/// Where the last arrival of each signal came from, as a number of [`Origin`].
+static ORIGINS: [AtomicU8; SIGNALS] = [const { AtomicU8::new(0) }; SIGNALS];
+
+/// Where a signal came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Origin {
+    /// Another process, or not known.
+    Process,
+    /// The kernel: for the signals of a terminal (SIGINT, SIGQUIT, SIGTSTP, SIGHUP, SIGWINCH) that means the terminal, which sends them to all processes of the
+    /// group in its foreground.
+    Kernel,
+    /// This process itself.
+    Own,
+}
+
+/// Where the last arrival of a signal that a shutdown of this process listens to came from. Source: sigaction(2), `si_code` and `si_pid`.
+pub fn last_origin(signal: i32) -> Origin {
+    let slot = usize::try_from(signal).unwrap_or(SIGNALS);
+    // Relaxed: a lone number; who was woken by the signal comes after the bell's system call.
+    match ORIGINS
+        .get(slot)
+        .map(|origin| origin.load(Ordering::Relaxed))
+    {
+        Some(1) => Origin::Kernel,
+        Some(2) => Origin::Own,
+        _ => Origin::Process,
+    }
 }
 
 static REGISTER: Mutex<Register> = Mutex::new(Register {
@@ -278,6 +308,7 @@ fn handler() -> libc::sighandler_t {
 extern "C" fn handle(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
     // SAFETY: the address of this thread's errno is always valid.
     let errno = unsafe { *libc::__errno_location() };
+    note_origin(signal, info);
     UNDER_WAY.fetch_add(1, Ordering::SeqCst);
     let mut verdict = Verdict::Nobody;
     for place in &MAILBOXES {
@@ -297,6 +328,31 @@ extern "C" fn handle(signal: libc::c_int, info: *mut libc::siginfo_t, context: *
     }
     // SAFETY: as above.
     unsafe { *libc::__errno_location() = errno };
+}
+
+/// Notes where a signal came from. Async-signal-safe.
+fn note_origin(signal: i32, info: *mut libc::siginfo_t) {
+    /// `SI_KERNEL` of `<asm-generic/siginfo.h>`.
+    const SI_KERNEL: libc::c_int = 0x80;
+    let slot = usize::try_from(signal).unwrap_or(SIGNALS);
+    // SAFETY: null, if another library's handler called ours without it, or what the kernel gave the handler.
+    let info = unsafe { info.as_ref() };
+    // SAFETY: the number of the sending process is there for this code.
+    let sender = |info: &libc::siginfo_t| unsafe { info.si_pid() };
+    let origin = match info {
+        Some(info) if info.si_code == SI_KERNEL => 1,
+        Some(info)
+            if info.si_code == libc::SI_USER
+                && sender(info).cast_unsigned() == std::process::id() =>
+        {
+            2
+        }
+        _ => 0,
+    };
+    if let Some(place) = ORIGINS.get(slot) {
+        // Relaxed: see `last_origin`.
+        place.store(origin, Ordering::Relaxed);
+    }
 }
 
 /// Whether our handler is in force for `signal` though no shutdown has it: another library took the signal while it was ours, and gave it back to us after we

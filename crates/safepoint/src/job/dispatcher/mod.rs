@@ -48,7 +48,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::owner::Ownership;
 use crate::process::{Exit, reap_adopted, signal_group, stop_self, wait_for_group};
 use crate::queue::{Change, Committed, Counts, Settlement, Store, Verdict};
-use crate::shutdown::{Phase, ShutdownToken, Source, StopRequest};
+use crate::shutdown::{Phase, Recorded, ShutdownToken, Source, StopRequest};
 
 /// An item this far behind the newest one gets a row, so that a resumed run need not begin to read there.
 const STRAGGLER: u64 = 10_000;
@@ -191,6 +191,8 @@ pub(super) struct Dispatcher<'a> {
     announced_requests: usize,
     terminating: bool,
     time_limit_reached: bool,
+    /// Until when items are begun although a stop was asked for; decided when the request is seen.
+    ready_until: Option<Moment>,
     looked_at_control: Moment,
     swept: Moment,
 }
@@ -256,6 +258,7 @@ impl<'a> Dispatcher<'a> {
             announced_requests: 0,
             terminating: false,
             time_limit_reached: false,
+            ready_until: None,
             looked_at_control: started,
             swept: started,
             parts,
@@ -456,6 +459,11 @@ impl<'a> Dispatcher<'a> {
             });
         }
         self.announced_requests = requests.len();
+        if self.is_delayed(&requests) {
+            // A help for the next run; the stop does not depend on it.
+            let _ = self.parts.in_progress.mark_stopping();
+            return Ok(());
+        }
         let phase = token.phase();
         if phase > self.announced {
             self.announced = phase;
@@ -480,6 +488,30 @@ impl<'a> Dispatcher<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Whether the stop is not to begin yet, so that others notice first that this program is not ready any more. What the run itself decided,
+    /// a second request and the end of the time for draining begin it at once.
+    fn is_delayed(&mut self, requests: &[Recorded]) -> bool {
+        let delay = self.parts.options.ready_delay;
+        if delay.is_zero() {
+            return false;
+        }
+        let now = self.now();
+        let until = *self.ready_until.get_or_insert(now + delay);
+        let is_lone = matches!(requests, [only] if only.request.source != Source::Programmatic);
+        let is_delayed = is_lone && now < until && self.parts.token.phase() < Phase::Terminating;
+        if !is_delayed {
+            self.ready_until = Some(now);
+        }
+        is_delayed
+    }
+
+    /// Whether a stop was asked for, and has begun.
+    fn is_stopping(&self) -> bool {
+        self.parts.token.is_stopping()
+            && (self.parts.options.ready_delay.is_zero()
+                || self.ready_until.is_some_and(|until| self.now() >= until))
     }
 
     /// Does what the handle was asked for.
@@ -584,7 +616,7 @@ impl<'a> Dispatcher<'a> {
             // The events only tell; that one could not be written is told by the next write that matters.
             let _ = self.parts.events.write("resumed", json!({}));
         }
-        !self.parts.token.is_stopping()
+        !self.is_stopping()
     }
 
     /// Begins as much as there is room for, one item for each slot at a time, so that a short input is spread over all slots.
@@ -794,6 +826,7 @@ impl<'a> Dispatcher<'a> {
 
     fn settle(&mut self, work: Work, began: Began, attempts: u32, verdict: Verdict) {
         let duration = self.now().since(began.at);
+        self.parts.handle.gauge().durations.add(duration);
         self.parts.ledger.note(Change::Settle(Box::new(Settlement {
             index: work.index,
             key: work.key,
@@ -870,7 +903,7 @@ impl<'a> Dispatcher<'a> {
         let finished = self.parts.ledger.is_settled()
             && self.in_progress_count() == 0
             && self.held.is_empty()
-            && (self.parts.token.is_stopping() || self.parts.intake.is_empty());
+            && (self.is_stopping() || self.parts.intake.is_empty());
         if !finished {
             return false;
         }
@@ -901,11 +934,11 @@ impl<'a> Dispatcher<'a> {
                     .map(until),
             });
         }
-        if self.parts.token.is_stopping() {
-            if !self.terminating {
-                waits.extend(self.parts.token.remaining());
-            }
-        } else {
+        if self.parts.token.is_stopping() && !self.terminating {
+            waits.extend(self.parts.token.remaining());
+            waits.extend(self.ready_until.map(until).filter(|wait| !wait.is_zero()));
+        }
+        if !self.is_stopping() {
             waits.extend(self.paused_until.map(until));
             if self.paused_until.is_none()
                 && let Some(due) = self.parts.intake.due_in_ms()

@@ -3,6 +3,7 @@
 //! The file's format has a page of its own in the book (`formats/job-db`). Writers take the file through [`Database`] and then
 //! [`Store`]; everybody else reads it through [`View`].
 
+mod attempt_rows;
 mod database;
 mod failure;
 mod schema;
@@ -12,11 +13,12 @@ mod store;
 mod view;
 mod write;
 
+pub use attempt_rows::{AttemptInBrief, AttemptOrder, ItemInBrief};
 pub use database::{Database, JobRow, Locking, MAX_CRASHES, Progress, Renewed};
 pub use schema::{FORMAT_VERSION, FormatVersion, JOB_DB};
 pub use step_store::{InProgress, StepStore};
 pub use store::{Committed, Store, StoreOptions};
-pub use view::{AttemptRow, ItemRow, Problem, RunRow, View, ViewFilter};
+pub use view::{AttemptRow, FailureRow, ItemRow, Problem, RunRow, View, ViewFilter};
 
 /// The version of SQLite that is built in.
 pub fn sqlite_version() -> &'static str {

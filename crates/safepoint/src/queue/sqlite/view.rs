@@ -96,6 +96,25 @@ pub struct AttemptRow {
     pub stderr: Vec<u8>,
 }
 
+/// An item whose last attempt failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FailureRow {
+    /// Its index in the input, from 0.
+    pub index: u64,
+    /// Its key, if that is not the index.
+    pub key: Option<String>,
+    /// Dead, waiting, or pending again.
+    pub state: State,
+    /// The number of the attempt, from 1; 0 for an item that was refused without one.
+    pub attempt: u32,
+    /// Why.
+    pub error: String,
+    /// The end of the attempt's standard error.
+    pub stderr: Vec<u8>,
+    /// When it failed, in milliseconds since 1970 UTC.
+    pub at_ms: i64,
+}
+
 /// Which items to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ViewFilter {
@@ -319,6 +338,52 @@ impl View {
             })
             .map_err(read)?;
         rows.collect::<rusqlite::Result<_>>().map_err(read)
+    }
+
+    /// Items that died or wait for another attempt, with their last failure, the latest first, at most `limit`: of the dead those furthest in the
+    /// input, of the waiting those that wait longest. So the cost is the same however many there are.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub fn recent_failures(&self, limit: usize) -> Result<Vec<FailureRow>> {
+        const COLUMNS: &str = "item, key, state, attempts, error, coalesce(started_at_ms, 0) + coalesce(duration_us, 0) / 1000 AS at_ms";
+        let read = |error| failure("read", error);
+        let mut statement = self
+            .connection
+            .prepare(&format!(
+                "SELECT * FROM (SELECT {COLUMNS} FROM items INDEXED BY items_dead WHERE state = 'dead' ORDER BY item DESC LIMIT ?1)
+                 UNION ALL
+                 SELECT * FROM (SELECT {COLUMNS} FROM items INDEXED BY items_open WHERE not_before_ms IS NOT NULL AND error IS NOT NULL
+                                ORDER BY not_before_ms DESC LIMIT ?1)
+                 ORDER BY at_ms DESC LIMIT ?1"
+            ))
+            .map_err(read)?;
+        let rows = statement
+            .query_map([limit], |row| {
+                Ok(FailureRow {
+                    index: row.get(0)?,
+                    key: row.get(1)?,
+                    state: read_state(row, 2)?,
+                    attempt: row.get(3)?,
+                    error: row.get::<_, Option<String>>(4)?.unwrap_or_default(),
+                    stderr: Vec::new(),
+                    at_ms: row.get(5)?,
+                })
+            })
+            .map_err(read)?;
+        let mut rows = rows.collect::<rusqlite::Result<Vec<_>>>().map_err(read)?;
+        let mut last = self
+            .connection
+            .prepare("SELECT coalesce(stderr, x'') FROM attempts WHERE item = ?1 ORDER BY run DESC, attempt DESC LIMIT 1")
+            .map_err(read)?;
+        for row in &mut rows {
+            let stderr = last
+                .query_row([row.index], |row| read_bytes(row, 0))
+                .optional();
+            row.stderr = stderr.map_err(read)?.unwrap_or_default();
+        }
+        Ok(rows)
     }
 
     /// Whether the file is of a version that has steps and effects.

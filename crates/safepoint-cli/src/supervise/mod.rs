@@ -1,0 +1,203 @@
+//! `safepoint supervise`: options from the command line, one library call, and the exit of the command passed on.
+
+mod args;
+mod name;
+mod screen;
+mod signals;
+mod sources;
+mod termination;
+
+use std::io::IsTerminal;
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::time::Duration;
+
+use safepoint::job::JobPath;
+use safepoint::process::SignalSet;
+use safepoint::shutdown::{Shutdown, Source};
+use safepoint::supervise::{
+    Handle, Log, Options, Outputs, Report, Restart, Supervise, Verdict, supervise,
+};
+use safepoint::{Error, ErrorKind, Result};
+
+use self::args::RestartWhen;
+pub(crate) use self::args::SuperviseArgs;
+use self::screen::Screen;
+use crate::context::{self, Context};
+use crate::exit::{self, Exit};
+use crate::settings;
+
+/// Runs `safepoint supervise`.
+pub(crate) fn command(context: &Context, args: &SuperviseArgs) -> Result<Exit> {
+    // What was ignored or blocked from the start is so for the command, too; asked before any handler is there.
+    let (ignored, blocked) = (SignalSet::ignored(), SignalSet::blocked());
+    let name = args.name.clone().unwrap_or_else(|| name::of(&args.command));
+    let path = JobPath::new(&context.state_dir, &name)?;
+    let options = Options {
+        ignored: without_rusts_own(ignored),
+        blocked,
+        ..options(args)
+    };
+    let outputs = if options.log.is_some() || options.idle_limit.is_some() {
+        Some(outputs()?)
+    } else {
+        None
+    };
+    let handle = Handle::new()?;
+    let shutdown = listen(args, &handle)?;
+    let token = shutdown.token();
+    let sources = sources::start(args, &token)?;
+    let mut screen = Screen::new(context, &name);
+    let state = (!args.no_state).then_some(&path);
+    let ended = supervise(Supervise {
+        path: state,
+        name: &name,
+        command: &args.command,
+        options: &options,
+        stop_exit_code: args.stop_exit_code,
+        outputs,
+        handle,
+        token: token.clone(),
+        observer: &mut screen,
+    });
+    token.stopped();
+    drop(sources);
+    drop(shutdown);
+    let report = match ended {
+        Ok(report) => report,
+        Err(refused) => {
+            termination::write(args, &refused.error.chain());
+            return refusal(refused.code, refused.error);
+        }
+    };
+    termination::tell(args, &report);
+    if args.requeue && report.is_interrupted {
+        sources::requeue(context);
+    }
+    say(context, &report);
+    Ok(match report.verdict {
+        Verdict::Code(code) => Exit::Code(u8::try_from(code).unwrap_or(exit::ERROR)),
+        Verdict::Signal(signal) => Exit::Signal(signal),
+    })
+}
+
+/// The exit for a run that could not begin: that of the command's own fault, or that of the kind of error.
+fn refusal(code: u8, error: Error) -> Result<Exit> {
+    let has_own_code = matches!(
+        error.kind(),
+        ErrorKind::Busy | ErrorKind::Corrupt | ErrorKind::Incompatible
+    );
+    if code == 125 && has_own_code {
+        return Err(error);
+    }
+    context::say_error(&error);
+    Ok(Exit::Code(code))
+}
+
+/// Every signal that can be listened to: requests to stop, and what is passed on.
+fn listen(args: &SuperviseArgs, handle: &Handle) -> Result<Shutdown> {
+    let hangs_up = std::io::stdin().is_terminal()
+        || std::io::stdout().is_terminal()
+        || std::io::stderr().is_terminal();
+    let mut builder = Shutdown::builder().grace(settings::grace(args.grace)?.time);
+    let mut stops = vec![signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM];
+    if hangs_up {
+        // The terminal is gone. Without one, SIGHUP tells services to read their settings again.
+        stops.push(signal_hook::consts::SIGHUP);
+    } else {
+        builder = builder.no_stop_signal(signal_hook::consts::SIGHUP);
+    }
+    let slurms = (args.slurm || args.requeue).then_some(signal_hook::consts::SIGUSR1);
+    for signal in args.stop_on.iter().chain(&slurms) {
+        builder = builder.stop_signal(*signal, Source::System);
+        stops.push(*signal);
+    }
+    for signal in signals::forwarded().filter(|signal| !stops.contains(signal)) {
+        let forwarding = handle.clone();
+        builder = builder.on_signal(signal, move |signal| forwarding.forward(signal));
+    }
+    let (suspending, reaping) = (handle.clone(), handle.clone());
+    builder
+        .on_signal(signal_hook::consts::SIGTSTP, move |_| suspending.suspend())
+        .on_signal(signal_hook::consts::SIGCHLD, move |_| reaping.orphans())
+        .install()
+}
+
+/// Rust's own start ignores SIGPIPE; whether that was inherited cannot be told any more, and rarely is.
+fn without_rusts_own(ignored: SignalSet) -> SignalSet {
+    let kept = ignored
+        .iter()
+        .filter(|signal| *signal != signal_hook::consts::SIGPIPE);
+    kept.fold(SignalSet::default(), SignalSet::with)
+}
+
+fn options(args: &SuperviseArgs) -> Options {
+    let defaults = Options::default();
+    Options {
+        stop_signal: args.stop_signal,
+        checkpoint_signal: args.checkpoint_signal,
+        checkpoint_grace: args.checkpoint_grace.unwrap_or(defaults.checkpoint_grace),
+        kill_after: args.kill_after.unwrap_or(defaults.kill_after),
+        to_group: args.group,
+        map: args.map_signal.clone(),
+        shares_group: is_in_foreground(),
+        restart: match args.restart {
+            None | Some(RestartWhen::Never) => Restart::Never,
+            Some(RestartWhen::OnFailure) => Restart::OnFailure,
+            Some(RestartWhen::Always) => Restart::Always,
+        },
+        max_restarts: args.max_restarts.unwrap_or(defaults.max_restarts),
+        restart_delay: args.restart_delay.unwrap_or(defaults.restart_delay),
+        healthy_after: args.healthy_after.unwrap_or(defaults.healthy_after),
+        time_limit: args.time_limit,
+        idle_limit: args.idle_limit,
+        memory_limit: args.memory_limit,
+        budget: args.budget,
+        log: args.log.then(|| Log {
+            size: args.log_size.unwrap_or(10 << 20),
+            files: args.log_files.unwrap_or(3),
+        }),
+        owns_process: true,
+        environment: std::env::vars_os().collect(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        ..defaults
+    }
+}
+
+/// Whether we are in the foreground of a terminal that the command may read from: then it stays in our group.
+fn is_in_foreground() -> bool {
+    let ours = rustix::process::getpgrp();
+    rustix::termios::tcgetpgrp(std::io::stdin()).is_ok_and(|foreground| foreground == ours)
+}
+
+fn outputs() -> Result<Outputs> {
+    let duplicate = |descriptor: std::os::fd::BorrowedFd<'_>| {
+        descriptor.try_clone_to_owned().map_err(|error| {
+            Error::new(ErrorKind::Io, "cannot duplicate an output").with_source(error)
+        })
+    };
+    Ok(Outputs {
+        stdout: duplicate(std::io::stdout().as_fd())?,
+        stderr: duplicate(std::io::stderr().as_fd())?,
+    })
+}
+
+/// The last line, if there is something to do.
+fn say(context: &Context, report: &Report) {
+    if report.is_interrupted {
+        context.say(
+            "safepoint: stopped before it said that it was done; to go on: the same command again",
+        );
+    }
+}
+
+/// How often sources are asked unless told otherwise.
+pub(super) const INTERVAL: Duration = Duration::from_secs(5);
+
+/// Where Kubernetes reads why a container ended. Source: its documentation, "Determine the Reason for Pod Failure".
+pub(super) const TERMINATION_LOG: &str = "/dev/termination-log";
+
+/// Whether `path` is there to be written to.
+pub(super) fn is_there(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok()
+}

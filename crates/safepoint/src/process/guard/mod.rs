@@ -1,0 +1,276 @@
+//! A child whose whole tree ends with us, also when we are killed: a small process between us and it.
+//!
+//! The guard is a fork of this process without an exec. It is the parent of the child and the reaper of all orphans below it (`PR_SET_CHILD_SUBREAPER`), so
+//! whatever the child starts is a descendant of the guard for as long as it lives, also after `setsid`, a double fork, or with an empty environment.
+//!
+//! ```text
+//! this process ──socket──> guard ──> child ──> whatever it starts
+//!        <── started, ended, empty ──┘ signals, and reaps
+//! ```
+//!
+//! | who is killed | what ends the tree |
+//! |---|---|
+//! | this process | the guard: its socket hangs up, and it kills until it has no child |
+//! | the guard | the child has `PR_SET_PDEATHSIG`; what it leaves becomes ours if we are a subreaper, and [`Guard::next`] says that it is lost |
+//! | both at once | the child, by `PR_SET_PDEATHSIG`; its own children are found by the next run |
+//!
+//! Killing is free of races: only direct children are signalled by number, and a child's number is its own until it is reaped, which the same thread does. What a
+//! killed process leaves becomes a direct child in turn, so repeating this reaches everything.
+//!
+//! The guard runs what is allowed after a fork in a program with threads: system calls, and malloc, which glibc and musl keep usable there. It hears no signal but
+//! SIGKILL and SIGSTOP. Sources: prctl(2), fork(2), wait(2).
+
+mod inner;
+mod line;
+
+use std::ffi::{CStr, CString, c_char};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+
+use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
+
+use self::line::{Line, Order, Said};
+use super::child::Exit;
+use super::procfs::boot_ticks;
+use super::signals::SignalSet;
+use crate::error::{Error, ErrorKind};
+
+/// What to start, and how.
+#[derive(Debug)]
+pub(crate) struct GuardedProgram<'a> {
+    /// The program's file.
+    pub(crate) program: &'a CStr,
+    /// Its arguments, its own name first.
+    pub(crate) arguments: &'a [CString],
+    /// Its whole environment, `NAME=value` each.
+    pub(crate) environment: &'a [CString],
+    /// Its standard output, if that is not ours.
+    pub(crate) stdout: Option<BorrowedFd<'a>>,
+    /// Its standard error, if that is not ours.
+    pub(crate) stderr: Option<BorrowedFd<'a>>,
+    /// What it gets as a further descriptor, and the number of that.
+    pub(crate) control: Option<(BorrowedFd<'a>, RawFd)>,
+    /// Whether it leads a process group of its own.
+    pub(crate) own_group: bool,
+    /// The signals it is to ignore; all others have their default actions.
+    pub(crate) ignored: SignalSet,
+    /// The signals that are blocked for it.
+    pub(crate) blocked: SignalSet,
+}
+
+/// Whom a signal is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Target {
+    /// The child alone.
+    Child,
+    /// The child's process group, as far as it descends from the child.
+    Group,
+    /// Everything below the guard.
+    Tree,
+}
+
+/// Something that the guard says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum News {
+    /// The child has ended so.
+    Ended(Exit),
+    /// Nothing that the child started is left; the guard is gone.
+    Empty,
+    /// The guard was killed. What it had is ours, if we are a subreaper.
+    Lost,
+}
+
+/// A program that could not be started.
+#[derive(Debug)]
+pub(crate) struct NotStarted {
+    /// The system's number for why, when it was the execution that failed.
+    pub(crate) execution: Option<i32>,
+    /// Why.
+    pub(crate) error: Error,
+}
+
+/// A guard with its child. Dropped, it has the tree killed, and waits for that.
+#[derive(Debug)]
+pub(crate) struct Guard {
+    line: Line,
+    pid: Pid,
+    child: Pid,
+    /// The kernel's clock ticks since boot before and after the start.
+    ticks: (u64, u64),
+    has_ended: bool,
+    is_over: bool,
+}
+
+impl Guard {
+    /// Starts a guard, and has it start the program. Returns when that is executed.
+    ///
+    /// # Errors
+    ///
+    /// See [`NotStarted`]; then nothing is left.
+    pub(crate) fn start(program: &GuardedProgram<'_>) -> std::result::Result<Self, NotStarted> {
+        let no_process = |error: io::Error| NotStarted {
+            execution: None,
+            error: Error::new(ErrorKind::Io, "cannot start the guard of a child")
+                .with_source(error),
+        };
+        let (ours, theirs) = Line::pair().map_err(no_process)?;
+        let arguments = pointers(program.arguments);
+        let environment = pointers(program.environment);
+        let ticks_before = boot_ticks();
+        let start = inner::Start {
+            program,
+            arguments: &arguments,
+            environment: &environment,
+            line: theirs.as_fd().as_raw_fd(),
+        };
+        let pid = inner::fork(&start).map_err(no_process)?;
+        drop(theirs);
+        let said = ours.wait();
+        let ticks = (ticks_before, boot_ticks());
+        match said {
+            Some(Said::Started(child)) => Ok(Self {
+                line: ours,
+                pid,
+                child,
+                ticks,
+                has_ended: false,
+                is_over: false,
+            }),
+            failed => {
+                reap(pid);
+                let code = match failed {
+                    Some(Said::Failed(code)) => Some(code),
+                    _ => None,
+                };
+                Err(refusal(program.program, code))
+            }
+        }
+    }
+
+    /// The child's process number.
+    pub(crate) fn child(&self) -> Pid {
+        self.child
+    }
+
+    /// The guard's own process number.
+    pub(crate) fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    /// The clock ticks since boot between which the child was started.
+    pub(crate) fn ticks(&self) -> (u64, u64) {
+        self.ticks
+    }
+
+    /// Has a signal sent. Nothing when nobody is left to get it.
+    pub(crate) fn signal(&self, target: Target, signal: i32) {
+        self.line.order(match target {
+            Target::Child => Order::Child(signal),
+            Target::Group => Order::Group(signal),
+            Target::Tree => Order::Tree(signal),
+        });
+    }
+
+    /// What the guard has said since the last call, one at a time; `None` when there is nothing new. Never waits.
+    pub(crate) fn next(&mut self) -> Option<News> {
+        if self.is_over {
+            return None;
+        }
+        match self.line.look()? {
+            Said::Ended(status) => {
+                self.has_ended = true;
+                Some(News::Ended(exit(status)))
+            }
+            Said::Empty => {
+                self.close();
+                Some(News::Empty)
+            }
+            Said::Started(_) | Said::Failed(_) => None,
+            Said::Gone => {
+                self.close();
+                Some(News::Lost)
+            }
+        }
+    }
+
+    /// How the child ended, once the guard is lost and the child has become ours; waits for that end, which `PR_SET_PDEATHSIG` brings.
+    pub(crate) fn reap_orphan(&self) -> Option<Exit> {
+        if self.has_ended {
+            return None;
+        }
+        let status = waitid(WaitId::Pid(self.child), WaitIdOptions::EXITED);
+        let status = status.ok().flatten()?;
+        match (status.exit_status(), status.terminating_signal()) {
+            (Some(code), _) => Some(Exit::Code(code)),
+            (None, signal) => signal.map(Exit::Signal),
+        }
+    }
+
+    fn close(&mut self) {
+        self.is_over = true;
+        reap(self.pid);
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if !self.is_over {
+            self.line.hang_up();
+            reap(self.pid);
+        }
+    }
+}
+
+impl AsFd for Guard {
+    /// Readable when there is news.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.line.as_fd()
+    }
+}
+
+/// Waits for a guard, which ends as soon as its tree has.
+fn reap(pid: Pid) {
+    while let Err(rustix::io::Errno::INTR) = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED) {}
+}
+
+/// From the status of wait(2).
+fn exit(status: i32) -> Exit {
+    if libc::WIFSIGNALED(status) {
+        Exit::Signal(libc::WTERMSIG(status))
+    } else {
+        Exit::Code(libc::WEXITSTATUS(status))
+    }
+}
+
+/// As execve(2) wants it: pointers, and a null behind them.
+fn pointers(texts: &[CString]) -> Vec<*const c_char> {
+    let pointers = texts.iter().map(|text| text.as_ptr());
+    pointers.chain(std::iter::once(std::ptr::null())).collect()
+}
+
+fn refusal(program: &CStr, code: Option<i32>) -> NotStarted {
+    let shown = program.to_string_lossy();
+    let error = match code {
+        None => Error::new(ErrorKind::Io, format!("the guard of `{shown}` was killed")),
+        Some(code) => {
+            let refused = Error::new(ErrorKind::Invalid, format!("cannot execute `{shown}`"))
+                .with_source(io::Error::from_raw_os_error(code));
+            match code {
+                libc::ENOEXEC => {
+                    refused.with_hint("a script needs a first line such as `#!/bin/sh`")
+                }
+                libc::ENOENT => refused
+                    .with_hint("the interpreter in its first line, or its loader, does not exist"),
+                libc::EAGAIN => refused.with_hint("the limit of processes is reached"),
+                _ => refused,
+            }
+        }
+    };
+    NotStarted {
+        execution: code,
+        error,
+    }
+}
+
+#[cfg(test)]
+mod tests;
