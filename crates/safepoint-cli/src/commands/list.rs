@@ -79,7 +79,9 @@ fn table(page: &mut Page, states: &[(&Listed, Result<Status>)]) {
             Ok(state) => [
                 name,
                 safe(&state.status, false),
-                if state.is_of_steps() {
+                if state.child.is_some() {
+                    "-".to_owned()
+                } else if state.is_of_steps() {
                     show_number_of(state.steps.complete, "step")
                 } else {
                     fraction(Tally::of(&state.progress))

@@ -4,14 +4,14 @@ use std::time::{Duration, Instant};
 
 use safepoint::Result;
 use safepoint::clock::rfc_3339;
-use safepoint::job::{Entry, InProgressView, JobPath, Status, Tally, rate};
+use safepoint::job::{ChildView, Entry, InProgressView, JobPath, Status, Tally, rate};
 
 use crate::args::StatusArgs;
 use crate::context::Context;
 use crate::exit::{self, Exit};
 use crate::page::{Page, with_schema};
-use crate::render::safe;
-use crate::time::{show_count, show_duration, show_number_of};
+use crate::render::{safe, shorten};
+use crate::time::{show_ago, show_count, show_duration, show_number_of, since};
 
 /// How often `--watch` looks.
 const LOOK: Duration = Duration::from_secs(1);
@@ -126,7 +126,7 @@ fn summary(state: &Status, speed: Option<f64>) -> String {
         safe(&state.status, false),
         counted(state)
     );
-    if !state.in_progress.entries.is_empty() {
+    if !state.in_progress.entries.is_empty() && state.child.is_none() {
         line.push_str(&format!(
             ", {} in progress",
             state.in_progress.entries.len()
@@ -139,6 +139,9 @@ fn summary(state: &Status, speed: Option<f64>) -> String {
 }
 
 fn counted(state: &Status) -> String {
+    if let Some(child) = &state.child {
+        return counted_restarts(child);
+    }
     if state.is_of_steps() {
         return counted_steps(state);
     }
@@ -160,6 +163,25 @@ fn counted(state: &Status) -> String {
         if count > 0 {
             text.push_str(&format!(", {} {what}", show_count(count)));
         }
+    }
+    text
+}
+
+/// How a supervised command is, in a few words.
+fn counted_restarts(child: &ChildView) -> String {
+    let mut text = match (child.process(), &child.last_exit) {
+        (Some(pid), _) => format!(
+            "process {pid}, for {}",
+            show_duration(since(child.started_at_ms))
+        ),
+        (None, Some(exit)) => format!("ended: {}", safe(exit, false)),
+        (None, None) => "not started".to_owned(),
+    };
+    if child.restarts > 0 {
+        text.push_str(&format!(
+            ", {}",
+            show_number_of(child.restarts.into(), "restart")
+        ));
     }
     text
 }
@@ -187,7 +209,7 @@ pub(crate) fn counted_steps(state: &Status) -> String {
 }
 
 fn speed_text(state: &Status, speed: Option<f64>) -> Option<String> {
-    if state.is_of_steps() {
+    if state.is_of_steps() || state.child.is_some() {
         return None;
     }
     let rate = speed?;
@@ -204,18 +226,40 @@ fn speed_text(state: &Status, speed: Option<f64>) -> Option<String> {
     Some(text)
 }
 
+/// What a job is made of.
+fn what(state: &Status) -> &'static str {
+    match (&state.child, state.is_of_steps()) {
+        (Some(_), _) => "command",
+        (None, true) => "steps",
+        (None, false) => "items",
+    }
+}
+
+/// What a supervised command said of itself.
+fn said(child: &ChildView) -> Vec<String> {
+    let mut lines = Vec::new();
+    if let Some(progress) = &child.progress {
+        lines.push(format!(
+            "  progress     {}",
+            shorten(&progress.to_string(), 200)
+        ));
+    }
+    if let Some(checkpoint) = &child.checkpoint {
+        let at = child
+            .checkpoint_at_ms
+            .map_or_else(String::new, |at| format!(", {}", show_ago(at)));
+        lines.push(format!("  checkpoint   {}{at}", shorten(checkpoint, 200)));
+    }
+    if let Some(cost) = child.cost() {
+        lines.push(format!("  cost         {cost:.2}"));
+    }
+    lines
+}
+
 fn lines(state: &Status, speed: Option<f64>) -> Vec<String> {
     let mut lines = vec![
         format!("job {}: {}", state.name, safe(&state.status, false)),
-        format!(
-            "  {:11}  {}",
-            if state.is_of_steps() {
-                "steps"
-            } else {
-                "items"
-            },
-            counted(state)
-        ),
+        format!("  {:11}  {}", what(state), counted(state)),
     ];
     if let Some(text) = speed_text(state, speed) {
         lines.push(format!("  speed        {text}"));
@@ -230,7 +274,12 @@ fn lines(state: &Status, speed: Option<f64>) -> Vec<String> {
             owner.pid
         ));
     }
-    let entries = &state.in_progress.entries;
+    lines.extend(state.child.iter().flat_map(said));
+    // Of a supervised command it is said above.
+    let entries: &[Entry] = match &state.child {
+        Some(_) => &[],
+        None => &state.in_progress.entries,
+    };
     for (place, entry) in entries.iter().take(SHOWN).enumerate() {
         lines.push(format!(
             "  {:11}  item {}, attempt {}, {}, {}",
@@ -256,7 +305,7 @@ fn lines(state: &Status, speed: Option<f64>) -> Vec<String> {
         if let Some(reason) = &run.reason {
             line.push_str(&format!(" ({})", safe(reason, false)));
         }
-        if let Some(done) = run.done_after {
+        if let Some(done) = run.done_after.filter(|_| state.child.is_none()) {
             line.push_str(&format!(
                 ", {} done",
                 show_number_of(

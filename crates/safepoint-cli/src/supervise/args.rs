@@ -8,6 +8,7 @@ use clap::{Args, ValueEnum, ValueHint};
 use safepoint::shutdown::Amount;
 
 use super::signals::{parse_map, parse_signal};
+use crate::http::HttpArgs;
 use crate::time::parse_duration;
 
 /// What `safepoint supervise` is told.
@@ -120,6 +121,9 @@ pub(crate) struct SuperviseArgs {
     /// Write there why it ended [default: /dev/termination-log, if it exists]
     #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath, help_heading = "Notices")]
     pub(crate) termination_log: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) http: HttpArgs,
 
     /// Keep what the command writes in the job's `logs/output.log`, too
     #[arg(long, help_heading = "Output")]

@@ -10,13 +10,15 @@ mod termination;
 use std::io::IsTerminal;
 use std::os::fd::AsFd;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use safepoint::job::JobPath;
 use safepoint::process::SignalSet;
 use safepoint::shutdown::{Shutdown, Source};
 use safepoint::supervise::{
-    Handle, Log, Options, Outputs, Report, Restart, Supervise, Verdict, supervise,
+    Handle, Live, Log, Notice, Observer, Options, Outputs, Report, Restart, Supervise, Verdict,
+    supervise,
 };
 use safepoint::{Error, ErrorKind, Result};
 
@@ -25,6 +27,7 @@ pub(crate) use self::args::SuperviseArgs;
 use self::screen::Screen;
 use crate::context::{self, Context};
 use crate::exit::{self, Exit};
+use crate::http::{self, Answering};
 use crate::settings;
 
 /// Runs `safepoint supervise`.
@@ -47,8 +50,14 @@ pub(crate) fn command(context: &Context, args: &SuperviseArgs) -> Result<Exit> {
     let shutdown = listen(args, &handle)?;
     let token = shutdown.token();
     let sources = sources::start(args, &token)?;
-    let mut screen = Screen::new(context, &name);
     let state = (!args.no_state).then_some(&path);
+    let answering = http::start(&args.http, context, &token, || {
+        Ok(Arc::new(Live::new(&path, &token, &handle)?))
+    })?;
+    let mut screen = Telling {
+        inner: Screen::new(context, &name),
+        answering: answering.as_ref(),
+    };
     let ended = supervise(Supervise {
         path: state,
         name: &name,
@@ -61,8 +70,7 @@ pub(crate) fn command(context: &Context, args: &SuperviseArgs) -> Result<Exit> {
         observer: &mut screen,
     });
     token.stopped();
-    drop(sources);
-    drop(shutdown);
+    drop((sources, answering, shutdown));
     let report = match ended {
         Ok(report) => report,
         Err(refused) => {
@@ -79,6 +87,26 @@ pub(crate) fn command(context: &Context, args: &SuperviseArgs) -> Result<Exit> {
         Verdict::Code(code) => Exit::Code(u8::try_from(code).unwrap_or(exit::ERROR)),
         Verdict::Signal(signal) => Exit::Signal(signal),
     })
+}
+
+/// Passes notices on, and says whether the command is ready: since it was started, unless it said otherwise itself.
+struct Telling<'a> {
+    inner: Screen,
+    answering: Option<&'a Answering>,
+}
+
+impl Observer for Telling<'_> {
+    fn notice(&mut self, notice: Notice) {
+        if let Some(answering) = self.answering {
+            match &notice {
+                Notice::ChildStarted { .. } => answering.set_ready(true),
+                Notice::ChildEnded { .. } => answering.set_ready(false),
+                Notice::Ready(ready) => answering.set_ready(*ready),
+                _ => {}
+            }
+        }
+        self.inner.notice(notice);
+    }
 }
 
 /// The exit for a run that could not begin: that of the command's own fault, or that of the kind of error.
@@ -134,6 +162,7 @@ fn without_rusts_own(ignored: SignalSet) -> SignalSet {
 fn options(args: &SuperviseArgs) -> Options {
     let defaults = Options::default();
     Options {
+        ready_delay: args.http.ready_delay.unwrap_or(defaults.ready_delay),
         stop_signal: args.stop_signal,
         checkpoint_signal: args.checkpoint_signal,
         checkpoint_grace: args.checkpoint_grace.unwrap_or(defaults.checkpoint_grace),

@@ -94,6 +94,7 @@ impl Live {
                 owner: super::current_owner(&self.path)?,
                 progress: Progress::default(),
                 steps: crate::queue::StepCounts::default(),
+                child: None,
                 runs: Vec::new(),
                 in_progress: super::InProgressView::default(),
             },

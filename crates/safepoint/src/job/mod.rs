@@ -46,6 +46,7 @@
 //! Deliberately absent: the terminal, the environment and exit codes, which are the command's.
 
 mod capture;
+mod child_view;
 mod control;
 mod definition;
 mod dispatcher;
@@ -76,6 +77,7 @@ mod work;
 
 pub use crate::owner::Owner;
 pub use capture::{MAX_OUTPUT, MAX_STDERR_TAIL};
+pub use child_view::ChildView;
 pub(crate) use control::Control;
 pub use control::request_stop;
 pub use definition::{Definition, Delivery, Format, quote};

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::child_view::ChildView;
 use super::in_progress::InProgressView;
 use super::layout::JobPath;
 use super::owner::{self, current_owner};
@@ -90,6 +91,8 @@ pub struct Status {
     pub progress: Progress,
     /// Its steps and effects, if it is a job of steps.
     pub steps: StepCounts,
+    /// Its child, if it is a supervised job.
+    pub child: Option<ChildView>,
     /// Its runs, oldest first.
     pub runs: Vec<RunRow>,
     /// What is in progress.
@@ -127,6 +130,7 @@ impl Status {
             owner,
             progress,
             steps: view.step_counts()?,
+            child: ChildView::read(&dir)?,
             runs,
             in_progress,
         })

@@ -149,6 +149,9 @@ impl Status {
         if let (Value::Object(fields), Some(steps)) = (&mut object, self.steps_object()) {
             fields.insert("steps".into(), steps);
         }
+        if let (Value::Object(fields), Some(child)) = (&mut object, &self.child) {
+            fields.insert("child".into(), child.object());
+        }
         object
     }
 

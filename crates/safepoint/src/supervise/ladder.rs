@@ -1,10 +1,10 @@
 //! A stop, step by step: what is sent to whom, and when what is left is killed.
 //!
 //! ```text
-//! graceful request ─> checkpoint signal ─> stop signal ─────────> grace period over: SIGKILL for the tree
-//!                     (saved, or its        immediate request ─> signal again ─> kill_after: SIGKILL for the tree
-//!                      time is over)
-//! child has ended ──> SIGTERM for the rest of the tree ─────────────────────────> kill_after: SIGKILL for the tree
+//! graceful request ─> ready delay ─> checkpoint signal ─> stop signal ──> grace period over: SIGKILL for the tree
+//!                                    (saved, or its       immediate request ─> signal again ─> kill_after: SIGKILL for the tree
+//!                                     time is over)
+//! child has ended ──> SIGTERM for the rest of the tree ──────────────────> kill_after: SIGKILL for the tree
 //! ```
 
 use super::Options;
@@ -22,6 +22,8 @@ pub(super) struct Send {
 /// How far a stop is.
 #[derive(Debug, Default)]
 pub(super) struct Ladder {
+    /// The first step waits until then, while load balancers notice; with it, what is sent for the stop.
+    held: Option<(Moment, i32)>,
     /// The child is saving until then; the stop signal follows.
     saving: Option<(Moment, i32)>,
     is_asked: bool,
@@ -48,6 +50,7 @@ impl Ladder {
         });
         match request.mode {
             Mode::Immediate => {
+                self.held = None;
                 self.saving = None;
                 self.is_asked = true;
                 let kill_at = now + options.kill_after;
@@ -57,19 +60,32 @@ impl Ladder {
             Mode::Graceful if self.is_asked => None,
             Mode::Graceful => {
                 self.is_asked = true;
-                match options.checkpoint_signal {
-                    // What has got the stop signal already is stopping.
-                    Some(signal) if !has_it => {
-                        self.saving = Some((now + options.checkpoint_grace, wanted));
-                        Some(Send {
-                            to: Target::Child,
-                            signal,
-                        })
-                    }
-                    _ => stop,
+                // What has got the stop signal already is stopping.
+                if has_it {
+                    return None;
                 }
+                if options.ready_delay.is_zero() {
+                    return self.begin(wanted, options, now);
+                }
+                self.held = Some((now + options.ready_delay, wanted));
+                None
             }
         }
+    }
+
+    /// The first step: the checkpoint signal, if there is one, else the stop signal.
+    fn begin(&mut self, stop: i32, options: &Options, now: Moment) -> Option<Send> {
+        if let Some(signal) = options.checkpoint_signal {
+            self.saving = Some((now + options.checkpoint_grace, stop));
+            return Some(Send {
+                to: Target::Child,
+                signal,
+            });
+        }
+        (stop != 0).then_some(Send {
+            to: whole(options),
+            signal: stop,
+        })
     }
 
     /// The child says that it has saved.
@@ -83,6 +99,7 @@ impl Ladder {
 
     /// The child has ended, and something of its tree is left.
     pub(super) fn ended(&mut self, options: &Options, now: Moment) -> Send {
+        self.held = None;
         self.saving = None;
         let kill_at = now + options.kill_after;
         self.kill_at = Some(self.kill_at.map_or(kill_at, |at| at.min(kill_at)));
@@ -101,11 +118,18 @@ impl Ladder {
     pub(super) fn due(&mut self, options: &Options, now: Moment) -> Option<Send> {
         if !self.is_killed && self.kill_at.is_some_and(|at| now >= at) {
             self.is_killed = true;
+            self.held = None;
             self.saving = None;
             return Some(Send {
                 to: Target::Tree,
                 signal: libc::SIGKILL,
             });
+        }
+        if let Some((until, stop)) = self.held
+            && now >= until
+        {
+            self.held = None;
+            return self.begin(stop, options, now);
         }
         if self.saving.is_some_and(|(until, _)| now >= until) {
             return self.saved(options);
@@ -117,7 +141,8 @@ impl Ladder {
     pub(super) fn next(&self) -> Option<Moment> {
         let kill = self.kill_at.filter(|_| !self.is_killed);
         let saved = self.saving.map(|(until, _)| until);
-        kill.into_iter().chain(saved).min()
+        let held = self.held.map(|(until, _)| until);
+        kill.into_iter().chain(saved).chain(held).min()
     }
 
     /// Whether the tree was killed.
@@ -238,6 +263,30 @@ mod tests {
             assert_eq!(ladder.due(&options, at(25)), KILL);
             assert!(ladder.is_killed() && ladder.due(&options, at(30)).is_none());
         }
+    }
+
+    #[test]
+    fn load_balancers_have_their_time_before_the_first_step() {
+        let options = Options {
+            ready_delay: Duration::from_secs(3),
+            ..Options::default()
+        };
+        let mut ladder = Ladder::default();
+        let term = |mode| asked(Some(libc::SIGTERM), mode);
+        assert_eq!(
+            ladder.request(&term(Mode::Graceful), false, &options, at(0)),
+            None
+        );
+        assert_eq!(ladder.next(), Some(at(3)));
+        assert_eq!(ladder.due(&options, at(2)), None);
+        assert_eq!(ladder.due(&options, at(3)), to_child(libc::SIGTERM));
+        assert_eq!(ladder.due(&options, at(4)), None);
+        // A second request cuts it short.
+        let mut ladder = Ladder::default();
+        ladder.request(&term(Mode::Graceful), false, &options, at(0));
+        let again = ladder.request(&term(Mode::Immediate), false, &options, at(1));
+        assert_eq!(again, to_child(libc::SIGTERM));
+        assert_eq!(ladder.due(&options, at(3)), KILL);
     }
 
     #[test]

@@ -17,6 +17,8 @@
 mod child;
 mod ladder;
 mod limits;
+#[cfg(feature = "health")]
+mod live;
 mod notice;
 mod options;
 mod output;
@@ -27,8 +29,9 @@ mod shared;
 mod state;
 mod supervisor;
 mod verdict;
-mod view;
 
+#[cfg(feature = "health")]
+pub use live::Live;
 pub use notice::{Notice, Observer, Unobserved};
 pub use options::{Log, Options};
 pub use output::Outputs;
@@ -37,4 +40,3 @@ pub use restarts::Restart;
 pub use shared::{Gauge, Handle};
 pub use supervisor::{NotStarted, Supervise, supervise};
 pub use verdict::Verdict;
-pub use view::ChildView;

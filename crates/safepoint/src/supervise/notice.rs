@@ -25,6 +25,8 @@ pub enum Notice {
         /// How many restarts there were before it.
         restart: u32,
     },
+    /// The child says that it is ready to be used, or no longer.
+    Ready(bool),
     /// A child has ended.
     ChildEnded {
         /// How.

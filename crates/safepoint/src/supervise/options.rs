@@ -19,6 +19,8 @@ pub struct Log {
 /// Settings of one run; free to change from run to run.
 #[derive(Debug, Clone)]
 pub struct Options {
+    /// From the request to the first step of a stop: the time in which load balancers notice that nothing new is to come. Part of the grace period. Default 0.
+    pub ready_delay: Duration,
     /// What is sent for a stop. Default: the signal that asked for it, SIGTERM for what is no signal.
     pub stop_signal: Option<i32>,
     /// A signal that makes the child save its state; sent before the stop signal.
@@ -71,6 +73,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
+            ready_delay: Duration::ZERO,
             stop_signal: None,
             checkpoint_signal: None,
             checkpoint_grace: Duration::from_secs(5),

@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::pipe::{PipeFlags, pipe_with};
 use serde::Deserialize;
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -16,7 +17,7 @@ const MAX_LINE: usize = 64 * 1024;
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Said {
     /// How far it is, as JSON.
-    pub(super) progress: Option<String>,
+    pub(super) progress: Option<Value>,
     /// What it spent since it said so last.
     pub(super) cost: Option<Amount>,
     /// It has saved its state under this name.
@@ -29,8 +30,7 @@ pub(super) struct Said {
 
 #[derive(Deserialize)]
 struct Line<'a> {
-    #[serde(borrow, default)]
-    progress: Option<&'a RawValue>,
+    progress: Option<Value>,
     #[serde(borrow, default)]
     cost: Option<&'a RawValue>,
     #[serde(borrow, default)]
@@ -57,7 +57,7 @@ impl Said {
             }
         };
         Ok(Self {
-            progress: parsed.progress.map(|raw| raw.get().to_owned()),
+            progress: parsed.progress,
             cost,
             checkpoint: parsed.checkpoint.map(|raw| {
                 serde_json::from_str::<String>(raw.get()).unwrap_or_else(|_| raw.get().to_owned())
@@ -163,7 +163,7 @@ mod tests {
     fn what_a_child_says_is_understood() {
         let said = Said::parse(br#"{"progress":{"epoch":3},"cost":0.1,"checkpoint":17,"later":1}"#);
         let said = said.expect("parses");
-        assert_eq!(said.progress.as_deref(), Some(r#"{"epoch":3}"#));
+        assert_eq!(said.progress, Some(serde_json::json!({"epoch": 3})));
         assert_eq!(said.cost.map(Amount::micros), Some(100_000));
         assert_eq!(said.checkpoint.as_deref(), Some("17"));
         assert!(Said::parse(br#"{"done":true}"#).expect("parses").done);

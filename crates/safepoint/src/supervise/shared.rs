@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use crate::bell::Bell;
 use crate::error::{Error, ErrorKind, Result};
@@ -29,8 +29,6 @@ pub struct Gauge {
     pub pid: AtomicU32,
     /// How often a child was started again.
     pub restarts: AtomicU32,
-    /// 0: the child has not said; 1: it said that it is ready; 2: it said that it is not.
-    pub ready: AtomicU8,
     /// When the child last wrote or said something, in milliseconds since boot; 0 where nobody listens.
     pub heard_ms: AtomicU64,
 }

@@ -8,12 +8,12 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::Report;
-use super::view::{CHILD, ChildView};
 use crate::clock::wall_ms;
-use crate::disk::{self, FilesystemKind, StateDir};
+use crate::disk::{FilesystemKind, StateDir};
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::{
-    Control, Entry, Events, InProgressFile, InProgressView, JobPath, LOGS, quote, take_job,
+    ChildView, Control, Entry, Events, InProgressFile, InProgressView, JobPath, LOGS, quote,
+    take_job,
 };
 use crate::owner::Ownership;
 use crate::process::{Guard, end_left_behind};
@@ -156,8 +156,7 @@ impl State {
 
     /// Says how the child is, for those who look.
     pub(super) fn show(&self, child: &ChildView) -> Result<()> {
-        let bytes = serde_json::to_vec(child).unwrap_or_default();
-        disk::show(&self.dir.file(CHILD), &bytes)
+        child.show(&self.dir)
     }
 
     /// Records how the run ended.

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use serde_json::json;
-use serde_json::value::RawValue;
 
 use super::child::{Child, Nursery, Program, heard};
 use super::ladder::{self, Ladder, Send};
@@ -18,12 +17,11 @@ use super::restarts::{Next, Restarts};
 use super::said::Said;
 use super::state::State;
 use super::verdict::Facts;
-use super::view::ChildView;
 use super::{Handle, Notice, Observer, Options, Report};
 use crate::clock::{Moment, timespec, wall_ms};
 use crate::disk::RotatingLog;
 use crate::error::{Error, Result};
-use crate::job::JobPath;
+use crate::job::{ChildView, JobPath};
 use crate::process::{Exit, Forgotten, News, Target, end_descendants, look_for, stop_self};
 use crate::shutdown::{Budget, Mode, Origin, Phase, ShutdownToken, last_origin};
 
@@ -336,7 +334,6 @@ impl Supervisor<'_> {
         merge(&mut event, fields);
         self.event("child_ended", event);
         self.handle.gauge().pid.store(0, Ordering::Relaxed);
-        self.handle.gauge().ready.store(0, Ordering::Relaxed);
         if let Some(state) = &mut self.state {
             let noted = state.child_ended();
             self.tell(noted);
@@ -511,7 +508,7 @@ impl Supervisor<'_> {
 
     fn take_in(&mut self, child: &mut Child, said: Said) {
         if let Some(progress) = said.progress {
-            self.view.progress = RawValue::from_string(progress).ok();
+            self.view.progress = Some(progress);
         }
         if let Some(cost) = said.cost {
             self.view.cost_micros = self.view.cost_micros.saturating_add(cost.micros());
@@ -531,8 +528,7 @@ impl Supervisor<'_> {
             }
         }
         if let Some(ready) = said.ready {
-            let ready = if ready { 1 } else { 2 };
-            self.handle.gauge().ready.store(ready, Ordering::Relaxed);
+            self.observer.notice(Notice::Ready(ready));
         }
         child.said_done |= said.done;
         if let Some(checkpoint) = said.checkpoint {
