@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::Pid;
 use serde_json::json;
 
 use super::child::{Child, Nursery, Program, heard};
@@ -23,7 +24,8 @@ use crate::disk::RotatingLog;
 use crate::error::{Error, Result};
 use crate::job::{ChildView, JobPath};
 use crate::process::{
-    Exit, Forgotten, News, Target, become_subreaper, end_descendants, look_for, stop_self,
+    Exit, Forgotten, News, Target, become_subreaper, end_descendants, is_stopped, look_for,
+    stop_self,
 };
 use crate::shutdown::{Budget, Mode, Origin, Phase, ShutdownToken, last_origin};
 
@@ -459,9 +461,10 @@ impl Supervisor<'_> {
     /// Ctrl-Z: the child first, then we; back in the other order.
     fn suspend(&mut self, child: &Child) {
         self.event("suspended", json!({}));
-        let is_shared = self.options.shares_group && from_terminal(Some(libc::SIGTSTP));
-        if !is_shared {
+        let has_it = self.options.shares_group && from_terminal(Some(libc::SIGTSTP));
+        if !(has_it && comes_to_a_stop(child.guard.child())) {
             child.guard.signal(Target::Group, libc::SIGSTOP);
+            comes_to_a_stop(child.guard.child());
         }
         self.token.clock().pause();
         stop_self();
@@ -717,6 +720,18 @@ impl Supervisor<'_> {
     fn now(&self) -> Moment {
         self.token.clock().now()
     }
+}
+
+/// Whether a process is stopped within a moment: one that handles SIGTSTP puts the screen in order first, and the kernel does not stop a group whose session has
+/// no shell to continue it.
+fn comes_to_a_stop(child: Pid) -> bool {
+    for _ in 0..20 {
+        if is_stopped(child) {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    false
 }
 
 /// Whether the terminal has sent the signal, to the whole group in the foreground.
