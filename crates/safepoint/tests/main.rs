@@ -21,6 +21,8 @@ mod checkpoint_format;
 mod checkpoint_power;
 mod children;
 mod crossing;
+#[cfg(feature = "health")]
+mod health;
 #[cfg(feature = "tokio")]
 mod on_tokio;
 mod phases;

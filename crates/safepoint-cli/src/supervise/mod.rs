@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use safepoint::job::JobPath;
-use safepoint::process::SignalSet;
+use safepoint::process::{SignalSet, is_in_foreground};
 use safepoint::shutdown::{Shutdown, Source};
 use safepoint::supervise::{
     Handle, Live, Log, Notice, Observer, Options, Outputs, Report, Restart, Supervise, Verdict,
@@ -177,7 +177,8 @@ fn options(args: &SuperviseArgs) -> Options {
         kill_after: args.kill_after.unwrap_or(defaults.kill_after),
         to_group: args.group,
         map: args.map_signal.clone(),
-        shares_group: is_in_foreground(),
+        // A command that may read from the terminal stays in our group, which is in its foreground.
+        shares_group: is_in_foreground(std::io::stdin()),
         restart: match args.restart {
             None | Some(RestartWhen::Never) => Restart::Never,
             Some(RestartWhen::OnFailure) => Restart::OnFailure,
@@ -199,12 +200,6 @@ fn options(args: &SuperviseArgs) -> Options {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         ..defaults
     }
-}
-
-/// Whether we are in the foreground of a terminal that the command may read from: then it stays in our group.
-fn is_in_foreground() -> bool {
-    let ours = rustix::process::getpgrp();
-    rustix::termios::tcgetpgrp(std::io::stdin()).is_ok_and(|foreground| foreground == ours)
 }
 
 fn outputs() -> Result<Outputs> {

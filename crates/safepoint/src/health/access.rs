@@ -227,7 +227,9 @@ mod tests {
         Peer::tcp(address(remote), address(local))
     }
 
-    const ROOT: Uri = Uri::from_static("/");
+    fn root() -> Uri {
+        Uri::from_static("/")
+    }
 
     fn origin(hosts: &[&str], pairs: &[(&'static str, &str)]) -> Option<u16> {
         let access = Access {
@@ -235,7 +237,7 @@ mod tests {
             hosts: hosts.iter().map(|host| (*host).to_owned()).collect(),
         };
         let peer = peer("127.0.0.1", "127.0.0.1");
-        let refused = access.check_origin(peer, &ROOT, &headers(pairs));
+        let refused = access.check_origin(peer, &root(), &headers(pairs));
         refused.err().map(|refusal| refusal.status.as_u16())
     }
 
@@ -299,7 +301,7 @@ mod tests {
     #[test]
     fn a_stop_is_for_this_machine_or_for_who_has_the_secret() {
         let ask = |access: &Access, peer: Peer, pairs: &[(&'static str, &str)]| {
-            let refused = access.check_stop(peer, &ROOT, &headers(pairs));
+            let refused = access.check_stop(peer, &root(), &headers(pairs));
             refused.err().map(|refusal| refusal.status.as_u16())
         };
         let open = Access::default();

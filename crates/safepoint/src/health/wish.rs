@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Buf;
 use http::StatusCode;
 use serde::Deserialize;
+use serde_json::{Map, Value};
 
 use super::refusal::Refusal;
 use crate::shutdown::{Source, StopRequest};
@@ -51,7 +52,10 @@ impl Wish {
         if bytes.trim_ascii().is_empty() {
             return Ok(Self::default());
         }
-        serde_json::from_slice(&bytes).map_err(|error| {
+        // By way of an object: a list would do for the fields in their order.
+        let object: serde_json::Result<Map<String, Value>> = serde_json::from_slice(&bytes);
+        let wish = object.and_then(|object| serde_json::from_value(object.into()));
+        wish.map_err(|error| {
             Refusal::of_body(format!(
                 "the body has to be empty or like {{\"mode\":\"immediate\",\"message\":\"why\"}}: {error}"
             ))

@@ -133,10 +133,6 @@ impl Live {
         state.0.points().map(point).collect()
     }
 
-    fn failures(&self) -> Result<Vec<FailureRow>> {
-        view(&self.path)?.recent_failures(FAILURES)
-    }
-
     fn object(&self) -> Result<Value> {
         let status = self.read()?;
         let rate = self.recent_rate().or_else(|| status.items_per_second());
@@ -147,13 +143,49 @@ impl Live {
         }
         object.insert("phase".into(), self.token.phase().name().into());
         object.insert("stop_requests".into(), stop_requests(&self.token));
-        let failures = self.failures().unwrap_or_default();
+        let rows = Rows::read(&self.path, &status);
+        let rows = rows.unwrap_or_default();
+        if let Some(Value::Array(entries)) = object.get_mut("in_progress") {
+            for (entry, key) in entries.iter_mut().zip(rows.keys) {
+                entry["key"] = key.into();
+            }
+        }
         object.insert(
             "failures".into(),
-            failures.iter().map(failure_object).collect(),
+            rows.failures.iter().map(failure_object).collect(),
         );
         object.insert("samples".into(), self.samples());
         Ok(Value::Object(object))
+    }
+}
+
+/// What only the rows of the file say.
+#[derive(Default)]
+struct Rows {
+    /// Of what is in progress, in its order. An item has a row from its first failure on; before, only its run knows a key that is not the index.
+    keys: Vec<Option<String>>,
+    failures: Vec<FailureRow>,
+}
+
+impl Rows {
+    fn read(path: &JobPath, status: &Status) -> Result<Self> {
+        let view = view(path)?;
+        let definition = view.definition()?;
+        let by_index = definition
+            .iter()
+            .any(|(name, value)| name == "key" && value == "index");
+        let entries = status.in_progress.entries.iter();
+        let keys = entries.map(|entry| {
+            Ok(if by_index {
+                Some(entry.index.to_string())
+            } else {
+                view.item_at(entry.index)?.and_then(|row| row.key)
+            })
+        });
+        Ok(Self {
+            keys: keys.collect::<Result<_>>()?,
+            failures: view.recent_failures(FAILURES)?,
+        })
     }
 }
 
