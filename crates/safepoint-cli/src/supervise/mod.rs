@@ -168,9 +168,17 @@ fn listen(args: &SuperviseArgs, handle: &Handle) -> Result<Shutdown> {
         let forwarding = handle.clone();
         builder = builder.on_signal(signal, move |signal| forwarding.forward(signal));
     }
-    let (suspending, reaping) = (handle.clone(), handle.clone());
+    // Ctrl-Z, and what a process in the background gets from its terminal: we never stop without the command.
+    for signal in [
+        signal_hook::consts::SIGTSTP,
+        signal_hook::consts::SIGTTIN,
+        signal_hook::consts::SIGTTOU,
+    ] {
+        let suspending = handle.clone();
+        builder = builder.on_signal(signal, move |_| suspending.suspend());
+    }
+    let reaping = handle.clone();
     builder
-        .on_signal(signal_hook::consts::SIGTSTP, move |_| suspending.suspend())
         .on_signal(signal_hook::consts::SIGCHLD, move |_| reaping.orphans())
         .install()
 }
