@@ -160,6 +160,11 @@ impl State {
         child.show(&self.dir)
     }
 
+    /// How an earlier child was, as it was shown last.
+    pub(super) fn shown(&self) -> Option<ChildView> {
+        ChildView::read(&self.dir).ok().flatten()
+    }
+
     /// Records how the run ended.
     pub(super) fn end(
         &mut self,
