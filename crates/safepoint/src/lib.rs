@@ -48,6 +48,7 @@
 //! | [`on_tokio`] | tracked spawning, `CancellationToken` in both directions | feature `tokio` |
 //! | [`health`] | alive, ready, status, metrics and a stop over HTTP | feature `health` |
 //! | [`job`] | the runner: input, items, attempts, results | feature `job` |
+//! | [`supervise`] | one long process: its guard, the steps of its stop, restarts, limits | feature `job` |
 //! | [`checkpoint`] | generations of state in files, the newest that is whole found after any crash; a [cache](checkpoint::cache) of results | feature `checkpoint` |
 //! | [`steps`] | steps of a program that run once, effects that are not repeated by mistake | feature `steps` |
 //! | [`queue`] | durable items and steps in SQLite | feature `job` or `steps` |
@@ -92,6 +93,11 @@
 //!
 //! 19. Of all who ask for an entry at once, in threads and processes, one computes it. An error, a panic or a kill of that one leaves the entry to the next.
 //! 20. What is returned passed every checksum and has the key and the fingerprint asked for; what does not is computed anew, and told.
+//!
+//! Of a [supervised command](supervise):
+//!
+//! 21. Nothing that it started outlives it, also when this process or its guard is killed.
+//! 22. How it ended is passed on; after a stop request 0 is a success only if it said that it was done.
 //!
 //! # Not guaranteed
 //!
