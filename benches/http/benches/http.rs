@@ -7,6 +7,7 @@
 //! `cargo bench -p safepoint-benches-http`; `-- --short` only sees that it works.
 
 #![expect(
+    clippy::exit,
     clippy::print_stdout,
     clippy::disallowed_methods,
     reason = "a program that measures and prints"
