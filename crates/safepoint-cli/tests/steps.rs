@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::support::{Place, Ran};
 
 /// A job of steps as a program leaves it: two are complete, one failed, one effect is complete and one in doubt.
-fn experiment(place: &Place) {
+pub(crate) fn experiment(place: &Place) {
     let steps = Steps::open(place.file(".safepoint/experiment")).expect("opened");
     let tier = steps.scope("T0");
     for run in 1..=2 {

@@ -22,7 +22,7 @@ const CTRL_Z: &[u8] = b"\x1a";
 const APART: Duration = Duration::from_millis(130);
 
 /// A command with a terminal of its own, in whose foreground it is.
-struct Terminal {
+pub(crate) struct Terminal {
     child: Child,
     keyboard: File,
     seen: Arc<Mutex<Vec<u8>>>,
@@ -30,7 +30,11 @@ struct Terminal {
 
 impl Terminal {
     /// Runs `safepoint` with these arguments; what `redirect` leaves alone is the terminal.
-    fn start(place: &Place, arguments: &[&str], redirect: impl FnOnce(&mut Command)) -> Self {
+    pub(crate) fn start(
+        place: &Place,
+        arguments: &[&str],
+        redirect: impl FnOnce(&mut Command),
+    ) -> Self {
         let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)
             .expect("a pseudo-terminal");
         grantpt(&master).expect("granted");
@@ -110,7 +114,7 @@ impl Terminal {
         String::from_utf8_lossy(&seen).into_owned()
     }
 
-    fn shows(&self, text: &str) {
+    pub(crate) fn shows(&self, text: &str) {
         wait_until(text, || self.raw().contains(text));
     }
 
@@ -510,4 +514,67 @@ fn ctrl_z_suspends_all_and_the_time_counts_against_no_limit() {
     gate.pass(2);
     let (screen, code, _) = terminal.ended();
     assert_eq!(code, Some(0), "{screen:?}");
+}
+
+/// A supervised command that notes each SIGINT and reads its terminal, and the number of its process.
+fn supervised(place: &Place, options: &[&str]) -> (Terminal, Pid) {
+    let script = "trap 'echo INT >> got' INT; echo $$ > pid; read line; echo \"read $line\"; while :; do sleep 0.01; done";
+    let mut arguments = vec!["supervise", "--name", "job"];
+    arguments.extend(options);
+    arguments.extend(["--", "sh", "-c", script]);
+    let terminal = Terminal::start(place, &arguments, |_| {});
+    let child = wait_for("the command", || {
+        let text = std::fs::read_to_string(place.file("pid")).ok()?;
+        Pid::from_raw(text.strip_suffix('\n')?.parse().ok()?)
+    });
+    (terminal, child)
+}
+
+#[test]
+fn a_supervised_command_has_the_terminal_and_gets_each_ctrl_c_once() {
+    let place = Place::new();
+    let (mut terminal, _) = supervised(&place, &["--kill-after", "0.3"]);
+    terminal.press(b"hello\r");
+    terminal.shows("read hello");
+    terminal.press(CTRL_C);
+    terminal.shows("SIGINT: the command may finish");
+    std::thread::sleep(APART);
+    assert_eq!(place.lines("got"), ["INT"]);
+    terminal.press(CTRL_C);
+    terminal.shows("SIGINT: ending the command now");
+    let (screen, code, signal) = terminal.ended();
+    assert_eq!((code, signal), (None, Some(9)), "{screen:?}");
+    assert_eq!(place.lines("got"), ["INT", "INT"]);
+    let asked = place.events("job", "interrupt_initiated");
+    assert_eq!((&asked[0]["source"], asked.len()), (&"USER".into(), 2));
+}
+
+#[test]
+fn a_supervised_command_is_suspended_with_us_and_its_time_stands_still() {
+    let place = Place::new();
+    let (mut terminal, child) = supervised(&place, &["--time-limit", "2s", "--kill-after", "0.1"]);
+    let state = || {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.as_raw_nonzero()));
+        stat.ok()?.rsplit_once(") ")?.1.chars().next()
+    };
+    terminal.press(CTRL_Z);
+    wait_until("it to be suspended", || terminal.state() == Some('T'));
+    assert_eq!(state(), Some('T'), "its command is too");
+    // Longer than the time limit.
+    std::thread::sleep(Duration::from_millis(2200));
+    kill_process(terminal.pid(), Signal::CONT).expect("it is there");
+    wait_until("its command to go on", || state() != Some('T'));
+    let suspended = wait_for("the event", || {
+        let continued = place.events("job", "continued");
+        continued
+            .first()
+            .map(|event| event["suspended_seconds"].clone())
+    });
+    assert!(
+        suspended.as_f64().is_some_and(|seconds| seconds > 2.1),
+        "{suspended}"
+    );
+    assert!(place.events("job", "interrupt_initiated").is_empty());
+    terminal.press(CTRL_C);
+    terminal.shows("SIGINT: the command may finish");
 }

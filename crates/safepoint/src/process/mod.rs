@@ -40,11 +40,11 @@ pub(crate) use leader::{Leader, Reaping, discard};
 #[cfg(feature = "health")]
 pub(crate) use own_use::OwnUse;
 #[cfg(feature = "job")]
-pub use pause::stop_self;
-#[cfg(feature = "job")]
-pub(crate) use procfs::resident_bytes_below;
+pub use pause::{is_in_foreground, stop_self};
 #[cfg(feature = "job")]
 pub use procfs::{boot_id, clock_ticks, is_alive, start_ticks};
+#[cfg(feature = "job")]
+pub(crate) use procfs::{is_stopped, resident_bytes_below};
 #[cfg(feature = "job")]
 pub(crate) use program::look_for;
 #[cfg(feature = "job")]

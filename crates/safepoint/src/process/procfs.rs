@@ -41,6 +41,11 @@ pub fn is_alive(pid: Pid) -> bool {
     stat(pid).is_some_and(|stat| !matches!(stat.state, b'Z' | b'X'))
 }
 
+/// Whether a process is stopped, by a signal or a tracer.
+pub(crate) fn is_stopped(pid: Pid) -> bool {
+    stat(pid).is_some_and(|stat| matches!(stat.state, b'T' | b't'))
+}
+
 pub(super) fn stat(pid: Pid) -> Option<Stat> {
     parse_stat(&read(
         &format!("/proc/{}/stat", pid.as_raw_nonzero()),

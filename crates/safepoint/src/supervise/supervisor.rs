@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::Pid;
 use serde_json::json;
 
 use super::child::{Child, Nursery, Program, heard};
@@ -22,7 +23,10 @@ use crate::clock::{Moment, timespec, wall_ms};
 use crate::disk::RotatingLog;
 use crate::error::{Error, Result};
 use crate::job::{ChildView, JobPath};
-use crate::process::{Exit, Forgotten, News, Target, end_descendants, look_for, stop_self};
+use crate::process::{
+    Exit, Forgotten, News, Target, become_subreaper, end_descendants, is_stopped, look_for,
+    stop_self,
+};
 use crate::shutdown::{Budget, Mode, Origin, Phase, ShutdownToken, last_origin};
 
 /// How often what the child says of itself is written for others, at most.
@@ -92,7 +96,7 @@ impl From<Error> for NotStarted {
 ///
 /// # Durability
 ///
-/// How the run ended survives a power cut when this returns; so does that it began. What the child is at is written for people only.
+/// How the run ended survives a power cut when this returns. That it began survives a kill of this process at once. What the child is at is written for people only.
 ///
 /// # Errors
 ///
@@ -100,6 +104,10 @@ impl From<Error> for NotStarted {
 pub fn supervise(run: Supervise<'_>) -> std::result::Result<Report, NotStarted> {
     let options = run.options;
     let program = find(run.command, options)?;
+    if options.owns_process {
+        // For what a guard that was killed leaves, and for orphans that come to the first process of a namespace.
+        become_subreaper()?;
+    }
     let mut state = None;
     if let Some(path) = run.path {
         state = Some(State::begin(
@@ -453,9 +461,10 @@ impl Supervisor<'_> {
     /// Ctrl-Z: the child first, then we; back in the other order.
     fn suspend(&mut self, child: &Child) {
         self.event("suspended", json!({}));
-        let is_shared = self.options.shares_group && from_terminal(Some(libc::SIGTSTP));
-        if !is_shared {
+        let has_it = self.options.shares_group && from_terminal(Some(libc::SIGTSTP));
+        if !(has_it && comes_to_a_stop(child.guard.child())) {
             child.guard.signal(Target::Group, libc::SIGSTOP);
+            comes_to_a_stop(child.guard.child());
         }
         self.token.clock().pause();
         stop_self();
@@ -711,6 +720,18 @@ impl Supervisor<'_> {
     fn now(&self) -> Moment {
         self.token.clock().now()
     }
+}
+
+/// Whether a process is stopped within a moment: one that handles SIGTSTP puts the screen in order first, and the kernel does not stop a group whose session has
+/// no shell to continue it.
+fn comes_to_a_stop(child: Pid) -> bool {
+    for _ in 0..20 {
+        if is_stopped(child) {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    false
 }
 
 /// Whether the terminal has sent the signal, to the whole group in the foreground.

@@ -11,112 +11,147 @@ const ABOVE: u32 = 34;
 const BELOW: u32 = 20;
 const BARS: usize = 48;
 
+/// A bar: from, to, and how many were done and failed.
+type Bar = (u64, u64, Vec<u64>);
+
+struct Histogram<'a> {
+    history: &'a History,
+    bars: Vec<Bar>,
+    /// Of a bar, in percent.
+    width: f64,
+}
+
+/// The histogram of a job whose `of` took their time; nothing if there are none.
 pub(super) fn section(history: &History, of: &str) -> String {
     // A few are better read in their table.
     if history.kind == Kind::Supervised && history.done.count + history.failed.count < 5 {
         return String::new();
     }
-    let all = [&history.done, &history.failed];
-    let bars = Durations::bars_of(&all, BARS);
-    let (Some((first, ..)), Some((_, last, _))) = (bars.first(), bars.last()) else {
+    let bars = Durations::bars_of(&[&history.done, &history.failed], BARS);
+    if bars.is_empty() {
         return String::new();
-    };
-    let most = bars
-        .iter()
-        .map(|(_, _, counts)| counts.iter().sum::<u64>())
-        .max()
-        .unwrap_or(1)
-        .max(1);
-    let width = 100.0 / number(bars.len() as u64);
-    let height = f64::from(HEIGHT - ABOVE - BELOW);
-    let mut svg = String::new();
-    for (place, (from, to, counts)) in bars.iter().enumerate() {
-        let mut bottom = f64::from(HEIGHT - BELOW);
-        svg.push_str(&format!(
-            "<g><title>{} to {}: {} done, {} failed</title>",
-            us(*from),
-            us(*to),
-            show_count(counts[0]),
-            show_count(counts[1])
-        ));
-        for (count, class) in counts.iter().zip(["fill-done", "fail-hatch fill-fail"]) {
-            if *count > 0 {
-                // One of a million is still to be seen.
-                let tall = (number(*count) / number(most) * height).max(1.5);
-                bottom -= tall;
-                svg.push_str(&format!(
-                    "<rect class=\"{class}\" x=\"{}\" width=\"{}\" y=\"{bottom:.1}\" height=\"{tall:.1}\"/>",
-                    percent(number(place as u64) * width + width * 0.06),
-                    percent(width * 0.88)
-                ));
-            }
-        }
-        svg.push_str("</g>");
     }
-    svg.push_str(&format!(
-        "<line class=\"grid\" x1=\"0\" x2=\"100%\" y1=\"{0}\" y2=\"{0}\"/>",
-        HEIGHT - BELOW
-    ));
-    let place = |duration: u64| -> f64 {
-        let bar = bars
-            .iter()
-            .position(|(_, to, _)| duration < *to)
-            .unwrap_or(bars.len() - 1);
-        let (from, to, _) = &bars[bar];
-        let inside = number(duration.saturating_sub(*from)) / number((to - from).max(1));
-        (number(bar as u64) + inside.min(1.0)) * width
-    };
-    for (duration, text) in ticks(*first, *last) {
-        let at = place(duration);
-        svg.push_str(&format!(
-            "<text x=\"{}\" y=\"{}\" text-anchor=\"middle\">{text}</text>",
-            percent(at),
-            HEIGHT - 5
-        ));
-    }
-    let quantiles = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99)];
-    let quantiles = quantiles.map(|(name, share)| (name, history.done.quantile_us(share)));
-    for (row, (name, duration)) in quantiles.iter().enumerate() {
-        let Some(duration) = duration else { continue };
-        let at = place(*duration);
-        let anchor = if at > 80.0 { "end" } else { "start" };
-        let shift = if at > 80.0 { -4 } else { 4 };
-        // Each on a line of its own, as they may be close together.
-        let y = 10 + 11 * u32::try_from(row).unwrap_or(0);
-        svg.push_str(&format!(
-            "<line class=\"quantile\" x1=\"{0}\" x2=\"{0}\" y1=\"{1}\" y2=\"{2}\"/><text class=\"ink\" x=\"{0}\" y=\"{y}\" dx=\"{shift}\" text-anchor=\"{anchor}\">{name} {3}</text>",
-            percent(at),
-            y - 9,
-            HEIGHT - BELOW,
-            us(*duration)
-        ));
-    }
-    let said = quantiles
-        .iter()
-        .filter_map(|(name, duration)| Some(format!("{name} {}", us((*duration)?))));
-    let said = said.collect::<Vec<_>>().join(", ");
-    let failed = if history.failed.count > 0 {
-        format!(
-            "<ul class=\"legend\"><li><i class=\"fill-done\"></i>done: {}</li><li><i class=\"fill-fail\"></i>failed: {}</li></ul>",
-            show_count(history.done.count),
-            show_count(history.failed.count)
-        )
-    } else {
-        String::new()
+    let histogram = Histogram {
+        history,
+        width: 100.0 / number(bars.len() as u64),
+        bars,
     };
     let facts = history.done.mean_us().map_or(String::new(), |mean| {
+        let (shortest, longest) = (history.done.shortest_us, history.done.longest_us);
         format!(
             "From {} to {}, {} on average.",
-            us(history.done.shortest_us),
-            us(history.done.longest_us),
+            us(shortest),
+            us(longest),
             us(mean)
         )
     });
     format!(
         "<section class=\"card\" aria-labelledby=\"durations\"><h2 id=\"durations\">How long {of} took</h2><p class=\"muted\">{facts}</p>\
          <figure class=\"panel\"><svg width=\"100%\" height=\"{HEIGHT}\" role=\"img\" aria-labelledby=\"durations-title durations-desc\">\
-         <title id=\"durations-title\">How long {of} took</title><desc id=\"durations-desc\">A histogram over a logarithmic scale. {said}.</desc>{svg}</svg></figure>{failed}</section>\n"
+         <title id=\"durations-title\">How long {of} took</title><desc id=\"durations-desc\">A histogram over a logarithmic scale. {}</desc>{}{}{}</svg></figure>{}</section>\n",
+        histogram.said(),
+        histogram.columns(),
+        histogram.axis(),
+        histogram.lines(),
+        histogram.legend(),
     )
+}
+
+impl Histogram<'_> {
+    fn columns(&self) -> String {
+        let sums = self.bars.iter().map(|(_, _, counts)| counts.iter().sum());
+        let most = number(sums.max().unwrap_or(1).max(1));
+        let height = f64::from(HEIGHT - ABOVE - BELOW);
+        let mut svg = String::new();
+        for (place, (from, to, counts)) in self.bars.iter().enumerate() {
+            let mut bottom = f64::from(HEIGHT - BELOW);
+            svg.push_str(&format!(
+                "<g><title>{} to {}: {} done, {} failed</title>",
+                us(*from),
+                us(*to),
+                show_count(counts[0]),
+                show_count(counts[1])
+            ));
+            let coloured = counts.iter().zip(["done", "fail"]);
+            for (count, colour) in coloured.filter(|(count, _)| **count > 0) {
+                // One of a million is still to be seen.
+                let tall = (number(*count) / most * height).max(1.5);
+                bottom -= tall;
+                svg.push_str(&format!(
+                    "<rect class=\"fill-{colour}\" x=\"{}\" width=\"{}\" y=\"{bottom:.1}\" height=\"{tall:.1}\"/>",
+                    percent((number(place as u64) + 0.06) * self.width),
+                    percent(self.width * 0.88)
+                ));
+            }
+            svg.push_str("</g>");
+        }
+        svg
+    }
+
+    /// Where a duration is, in percent.
+    fn place(&self, duration: u64) -> f64 {
+        let found = self.bars.iter().position(|(_, to, _)| duration < *to);
+        let bar = found.unwrap_or(self.bars.len() - 1);
+        let (from, to, _) = &self.bars[bar];
+        let inside = number(duration.saturating_sub(*from)) / number((to - from).max(1));
+        (number(bar as u64) + inside.min(1.0)) * self.width
+    }
+
+    fn axis(&self) -> String {
+        let bottom = HEIGHT - BELOW;
+        let mut svg =
+            format!("<line class=\"grid\" x1=\"0\" x2=\"100%\" y1=\"{bottom}\" y2=\"{bottom}\"/>");
+        let (first, last) = (self.bars[0].0, self.bars[self.bars.len() - 1].1);
+        for (duration, text) in ticks(first, last) {
+            svg.push_str(&format!(
+                "<text x=\"{}\" y=\"{}\" text-anchor=\"middle\">{text}</text>",
+                percent(self.place(duration)),
+                HEIGHT - 5
+            ));
+        }
+        svg
+    }
+
+    fn quantiles(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let named = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99)].into_iter();
+        named.filter_map(|(name, share)| Some((name, self.history.done.quantile_us(share)?)))
+    }
+
+    /// Each on a line of its own, as they may be close together.
+    fn lines(&self) -> String {
+        let mut svg = String::new();
+        for ((name, duration), y) in self.quantiles().zip([10, 21, 32]) {
+            let at = self.place(duration);
+            let (anchor, shift) = if at > 80.0 { ("end", -4) } else { ("start", 4) };
+            svg.push_str(&format!(
+                "<line class=\"quantile\" x1=\"{0}\" x2=\"{0}\" y1=\"{1}\" y2=\"{2}\"/>\
+                 <text class=\"ink\" x=\"{0}\" y=\"{y}\" dx=\"{shift}\" text-anchor=\"{anchor}\">{name} {3}</text>",
+                percent(at),
+                y - 9,
+                HEIGHT - BELOW,
+                us(duration)
+            ));
+        }
+        svg
+    }
+
+    /// The quantiles in words.
+    fn said(&self) -> String {
+        let said = self.quantiles();
+        said.map(|(name, duration)| format!("{name}: {}. ", us(duration)))
+            .collect()
+    }
+
+    fn legend(&self) -> String {
+        if self.history.failed.count == 0 {
+            return String::new();
+        }
+        format!(
+            "<ul class=\"legend\"><li><i class=\"fill-done\"></i>done: {}</li><li><i class=\"fill-fail\"></i>failed: {}</li></ul>",
+            show_count(self.history.done.count),
+            show_count(self.history.failed.count)
+        )
+    }
 }
 
 /// Times to write under the bars: few, and ones that people count in.
