@@ -99,6 +99,11 @@
 //! 21. Nothing that it started outlives it, also when this process or its guard is killed.
 //! 22. How it ended is passed on; after a stop request 0 is a success only if it said that it was done.
 //!
+//! Of [health] over HTTP:
+//!
+//! 23. `/health` answers as long as the process lives, whatever clients send and however long checks and the subject hang; the program is looked at once a second at most.
+//! 24. `/ready` says 503 from the moment of the stop request on. A stop is carried out for this machine, or for who has the token, and never for a page of another origin.
+//!
 //! # Not guaranteed
 //!
 //! - That code which does not look is stopped: no thread is killed. What outlives the grace period is named and left behind, and ends with the process.
@@ -144,6 +149,8 @@
 //! | results that wait for one sync | 4096, or 16 MiB |
 //! | a key of a cache's entry, its fingerprint as JSON | 1000 bytes (`checkpoint::cache::MAX_KEY`), 64 KiB (`checkpoint::cache::MAX_FINGERPRINT`) |
 //! | a step's whole name, an effect's key | 200 bytes (`steps::MAX_NAME`) |
+//! | connections of a server, streams of events | 256 (`health::MAX_CONNECTIONS`), 8 (`health::MAX_STREAMS`) |
+//! | a request's line and headers, its body | 16 KiB and 32 headers within 2 s, 16 KiB within 5 s |
 //! | a result of a step or effect, as JSON | 16 MiB (`steps::MAX_RESULT`) |
 
 #[cfg(not(target_os = "linux"))]
