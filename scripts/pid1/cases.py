@@ -17,12 +17,12 @@ from dataclasses import dataclass
 
 from inits import MOMENT, PROBE, Init, Running, children, holds, is_alive, running, state
 
-STOPPING = {signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU}
+JOB_CONTROL = {signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGCONT}
 # What a process may get and handle, but for job control and the end of its children.
-PLAIN = sorted(set(range(1, 32)) - {signal.SIGKILL, signal.SIGCHLD} - STOPPING)
+PLAIN = sorted(set(range(1, 32)) - {signal.SIGKILL, signal.SIGCHLD} - JOB_CONTROL)
 REALTIME = range(signal.SIGRTMIN, signal.SIGRTMAX + 1)
 # What ends a process that has no handler.
-DEADLY = sorted(set(PLAIN) - {signal.SIGCONT, signal.SIGURG, signal.SIGWINCH} | {signal.SIGKILL})
+DEADLY = sorted(set(PLAIN) - {signal.SIGURG, signal.SIGWINCH} | {signal.SIGKILL})
 
 
 # What starts a job as a shell does, in place of an init.
@@ -85,6 +85,12 @@ def told(status: int | None) -> str:
     return f"by SIG{names([-status])}" if status < 0 else f"exit {status}"
 
 
+def by_kind(kinds: dict[str, list[int]]) -> str:
+    """What happened most often, then what else happened and with which signals."""
+    usual, *others = sorted(kinds, key=lambda kind: -len(kinds[kind]))
+    return "; ".join([usual, *(f"{kind}: {names(kinds[kind])}" for kind in others)])
+
+
 # ---- ends
 
 
@@ -107,12 +113,12 @@ def deaths(init: Init, first: Sequence[str]) -> str:
         kind = "128 + its number" if status == 128 + number else told(status)
         kind = "the same signal" if status == -number else kind
         kinds.setdefault(kind, []).append(number)
-    if len(kinds) == 1:
-        return next(iter(kinds))
-    return "; ".join(f"{kind}: {names(numbers)}" for kind, numbers in kinds.items())
+    return by_kind(kinds)
 
 
-case("Ends", "the command dies by a signal: so ends the init", "the same signal")(deaths)
+case("Ends", "the command dies by a signal: so ends the init", "the same signal; 128 + its number: STKFLT, IO, PWR")(
+    deaths
+)
 case("Ends", "the same as process 1, which no signal of its own can end", "128 + its number", first=True)(deaths)
 
 
@@ -152,7 +158,8 @@ def forwarded(init: Init, first: Sequence[str], every: Sequence[int]) -> str:
     return all_but(missing, every)
 
 
-@case("Signals", f"forwarded: {names(PLAIN)}", "all", also_first=True)
+# The four mean a fault in the process itself, so they are not forwarded: safepoint dies of them, and the tree is ended.
+@case("Signals", f"forwarded: {names(PLAIN)}", "all but ILL, BUS, FPE, SEGV", also_first=True)
 def plain(init: Init, first: Sequence[str]) -> str:
     return forwarded(init, first, PLAIN)
 
@@ -216,9 +223,7 @@ def job_control(init: Init, first: Sequence[str]) -> str:
         else:
             kind = "the init alone stops" if stopped[1] else "ignored"
         kinds.setdefault(kind, []).append(number)
-    if len(kinds) == 1:
-        return next(iter(kinds))
-    return "; ".join(f"{names(numbers)}: {kind}" for kind, numbers in kinds.items())
+    return by_kind(kinds)
 
 
 def is_stopped(pid: int, patience: float) -> bool:
@@ -402,7 +407,7 @@ def ignored(init: Init, first: Sequence[str]) -> str:
         return "waits for ever" if ran.ended(3 * MOMENT) is None else "SIGKILL after the grace period"
 
 
-@case("Stops", "SIGTERM, and the command exits 0 without having finished", "exit 143")
+@case("Stops", "SIGTERM, and the command exits 0 without having finished", "exit 75")
 def orderly(init: Init, first: Sequence[str]) -> str:
     with running(init, [*PROBE, "orderly"]) as ran:
         ran.until("ready")

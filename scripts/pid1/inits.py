@@ -85,7 +85,9 @@ class Running:
         return line
 
     def signal(self, number: int) -> None:
-        os.kill(self.init, number)
+        # Whether it is gone is seen by what it says, or does not say.
+        with suppress(ProcessLookupError):
+            os.kill(self.init, number)
 
     def ended(self, patience: float = PATIENCE) -> int | None:
         """Its exit code, or minus the signal that ended it; nothing if it does not end."""

@@ -92,8 +92,11 @@ impl Exit {
         match self {
             Self::Code(code) => ExitCode::from(code),
             Self::Signal(signal) => {
-                // It does not return for a signal that ends a process; if it did, the shell's convention says the same.
-                let _ = signal_hook::low_level::emulate_default_handler(signal);
+                // The kernel keeps process 1 of a PID namespace from dying by a signal of its own, and what ends a process otherwise would be a fault.
+                if std::process::id() != 1 {
+                    // It does not return for a signal that ends a process; if it did, the shell's convention says the same.
+                    let _ = signal_hook::low_level::emulate_default_handler(signal);
+                }
                 ExitCode::from(u8::try_from(128 + signal).unwrap_or(ERROR))
             }
         }

@@ -385,7 +385,7 @@ fn call_earlier(signal: i32, info: *mut libc::siginfo_t, context: *mut libc::c_v
     true
 }
 
-/// Ends the process by `signal`'s default action; by SIGKILL where that is not to end it. Async-signal-safe.
+/// Ends the process by `signal`'s default action; by SIGKILL where that is not to end it. Process 1 exits with 128 + `signal`. Async-signal-safe.
 pub(super) fn die_by(signal: i32) {
     // SAFETY: zeroed memory is a valid `sigaction` and a valid set; with `SIG_DFL` no handler is installed. sigaction(2), sigprocmask(2) and raise(3) are
     // async-signal-safe, and the pointers are to locals.
@@ -399,6 +399,8 @@ pub(super) fn die_by(signal: i32) {
         libc::pthread_sigmask(libc::SIG_UNBLOCK, &raw const set, ptr::null_mut());
         libc::raise(signal);
         libc::raise(libc::SIGKILL);
+        // Only process 1 of a PID namespace gets here: no signal of its own ends it.
+        libc::_exit(128 + signal);
     }
 }
 
