@@ -2,8 +2,8 @@
 
 usage: live_page.py ADDRESS TOKEN [FOLDER]
 
-Whoever starts this also runs the job that answers at ADDRESS, and lets it go on: each line that is printed says how far the page is, and
-the next step waits for what the job does then. With FOLDER, pictures of the page are put there.
+Whoever starts this also runs the job that answers at ADDRESS, and lets it go on: each line that is printed says how far
+the page is, and the next step waits for what the job does then. With FOLDER, pictures of the page are put there.
 """
 
 from __future__ import annotations

@@ -12,6 +12,8 @@ from pathlib import Path
 
 from chromium import Chromium
 
+DRAWINGS = "[...document.querySelectorAll('svg[role=img]')]"
+
 
 def main() -> None:
     path = Path(sys.argv[1]).resolve()
@@ -24,16 +26,14 @@ def main() -> None:
             page.check_fits()
             if folder is not None:
                 page.picture(folder / f"{path.stem}-{width}-{'dark' if dark else 'light'}.png")
-        drawings = page.ask(
-            "[...document.querySelectorAll('svg[role=img]')].map(one => one.getBoundingClientRect().height)"
-        )
+        drawings = page.ask(f"{DRAWINGS}.map(one => one.getBoundingClientRect().height)")
         assert drawings and all(height > 10 for height in drawings), drawings
-        unnamed = page.ask(
-            "[...document.querySelectorAll('svg[role=img]')].filter(one => !(one.querySelector('title')?.textContent && one.querySelector('desc')?.textContent)).length"
-        )
+        said = "(one, part) => one.querySelector(part)?.textContent"
+        unnamed = page.ask(f"{DRAWINGS}.filter(one => !['title', 'desc'].every(part => ({said})(one, part))).length")
         assert unnamed == 0, f"{unnamed} drawings say nothing to a screen reader"
         names = page.ask(
-            "[...document.querySelectorAll('[aria-labelledby]')].flatMap(one => one.getAttribute('aria-labelledby').split(' '))"
+            "[...document.querySelectorAll('[aria-labelledby]')]"
+            ".flatMap(one => one.getAttribute('aria-labelledby').split(' '))"
         )
         missing = [name for name in names if not page.ask(f"document.getElementById({name!r}) !== null")]
         assert not missing, missing

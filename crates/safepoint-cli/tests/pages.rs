@@ -133,6 +133,37 @@ fn a_report_reads_well_in_a_browser() {
     assert!(browser.child.wait().is_ok_and(|status| status.success()));
 }
 
+/// Prints the hashes of a page's style and script as a policy names them (Content Security Policy, level 3).
+const HASHES: &str = r#"
+import base64, hashlib, re, sys
+page = sys.stdin.buffer.read()
+for tag in (b"style", b"script"):
+    (text,) = re.findall(b"<" + tag + b">(.*?)</" + tag + b">", page, re.S)
+    print(tag.decode() + "-src 'sha256-" + base64.b64encode(hashlib.sha256(text).digest()).decode() + "';")
+"#;
+
+#[test]
+fn the_policy_of_the_live_page_lets_its_own_script_run_and_no_other() {
+    let live = |file: &str| {
+        format!(
+            "{}/../safepoint/src/health/{file}",
+            env!("CARGO_MANIFEST_DIR")
+        )
+    };
+    let mut command = Command::new("python3");
+    let page = std::fs::File::open(live("page.html")).expect("a page");
+    command.args(["-IS", "-c", HASHES]).stdin(page);
+    let hashes = command.output().expect("python3 is installed").stdout;
+    let policy = std::fs::read_to_string(live("page.rs")).expect("a file");
+    for hash in String::from_utf8_lossy(&hashes).lines() {
+        assert!(
+            policy.contains(hash),
+            "the page was changed: its policy in page.rs must have {hash}"
+        );
+    }
+    assert!(!policy.contains("unsafe-"));
+}
+
 /// What the two have in common is written twice, as each has to be one file; it must be the same.
 #[test]
 fn the_live_page_and_the_report_look_alike() {
