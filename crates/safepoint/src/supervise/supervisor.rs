@@ -309,6 +309,10 @@ impl Supervisor<'_> {
         let mut child = self
             .nursery
             .start(self.state.as_ref(), restart, last, now)?;
+        // The end of the one before gave what was left of it so long; that is not for this one.
+        if self.requests_seen == 0 {
+            self.ladder = Ladder::default();
+        }
         self.child_started(&child, restart, last);
         let mut is_empty = false;
         while !is_empty {
