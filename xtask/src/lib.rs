@@ -3,6 +3,7 @@
 
 pub mod models;
 pub mod planted;
+pub mod prometheus;
 pub mod public_api;
 pub mod reference;
 pub mod tidy;

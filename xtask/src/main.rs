@@ -17,6 +17,7 @@ const USAGE: &str = "usage: cargo xtask COMMAND
                         kill and resume the command and a program that saves over and over, cut their power, and count
                         what was lost; 0 kills leave a part out
   models [NAME]         try the models of the shutdown room under every interleaving
+  prometheus BINARY     have Prometheus scrape a job that this `safepoint` runs, and ask it what it stored
   planted [NAME]        plant bugs in a copy of the sources, and see that the tests catch each of them";
 
 fn main() -> ExitCode {
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
         ["torture", arguments @ ..] => torture(arguments),
         ["models"] => models(""),
         ["models", name] => models(name),
+        ["prometheus", binary] => prometheus(binary),
         ["planted"] => planted(""),
         ["planted", name] => planted(name),
         ["help" | "--help" | "-h"] => {
@@ -162,6 +164,20 @@ fn models(filter: &str) -> ExitCode {
         }
         Err(error) => {
             eprintln!("models: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn prometheus(binary: &str) -> ExitCode {
+    let binary = Path::new(binary).canonicalize();
+    match binary.and_then(|binary| xtask::prometheus::scrape(&binary)) {
+        Ok(answers) => {
+            println!("{}", answers.join("\n"));
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("prometheus: {error}");
             ExitCode::FAILURE
         }
     }

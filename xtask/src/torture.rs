@@ -19,6 +19,7 @@ use safepoint_testkit::saves::{
     Cuts, PROGRAM, Plan as Saves, Recorded, SaveReport, SaveStorm, Saver, policies, shapes,
 };
 use safepoint_testkit::storm::{Blow, CutReport, PowerCuts, Report, Scenario, Storm, Victims};
+use safepoint_testkit::supervised::{SuperviseReport, SuperviseStorm};
 
 /// What is to be done.
 #[derive(Clone, Debug)]
@@ -27,6 +28,8 @@ pub struct Plan {
     pub kills: u64,
     /// Kills of a program that saves checkpoints.
     pub save_kills: u64,
+    /// Kills of a supervisor, its guard or its command.
+    pub supervise_kills: u64,
     /// Points at which the power is cut in a recording.
     pub points: usize,
     /// Recordings.
@@ -43,6 +46,7 @@ impl Plan {
         Self {
             kills: 10_000,
             save_kills: 10_000,
+            supervise_kills: 1000,
             points: 500,
             recordings: 4,
             seed: 1,
@@ -55,13 +59,14 @@ impl Plan {
         Self {
             kills: 250,
             save_kills: 200,
+            supervise_kills: 100,
             points: 100,
             recordings: 1,
             ..Self::long()
         }
     }
 
-    /// From the arguments `[--short] [--kills N] [--save-kills N] [--seed S] [--binary PATH]`.
+    /// From the arguments `[--short] [--kills N] [--save-kills N] [--supervise-kills N] [--seed S] [--binary PATH]`.
     ///
     /// # Errors
     ///
@@ -86,6 +91,7 @@ impl Plan {
             match *name {
                 "--kills" => plan.kills = number()?,
                 "--save-kills" => plan.save_kills = number()?,
+                "--supervise-kills" => plan.supervise_kills = number()?,
                 "--seed" => plan.seed = number()?,
                 "--binary" => plan.binary = Some(value.into()),
                 _ => return Err(format!("unknown argument {name}")),
@@ -168,12 +174,17 @@ pub fn torture(root: &Path, plan: &Plan, say: &mut dyn FnMut(&str)) -> io::Resul
         table: String::new(),
         problems: Vec::new(),
     };
-    if plan.kills > 0 {
+    if plan.kills > 0 || plan.supervise_kills > 0 {
         let binary = match &plan.binary {
             Some(binary) => binary.canonicalize()?,
             None => build(root, "safepoint-cli", "safepoint")?,
         };
-        torture_command(&binary, plan, &mut verdict, say)?;
+        if plan.kills > 0 {
+            torture_command(&binary, plan, &mut verdict, say)?;
+        }
+        if plan.supervise_kills > 0 {
+            torture_supervisor(&binary, plan, &mut verdict, say)?;
+        }
     }
     if plan.save_kills > 0 {
         let saver = build(root, "safepoint-testkit", PROGRAM)?;
@@ -213,6 +224,55 @@ fn torture_command(
         "\n| power cut | images | acknowledged | losing | resumed |\n|---|--:|--:|--:|--:|\n",
     );
     cut(binary, plan, verdict, say)
+}
+
+/// Kills of a supervisor, of its guard and of its command.
+fn torture_supervisor(
+    binary: &Path,
+    plan: &Plan,
+    verdict: &mut Verdict,
+    say: &mut dyn FnMut(&str),
+) -> io::Result<()> {
+    verdict.table.push_str(
+        "\n| supervised command | strikes | orphans | untrue ends |\n|---|--:|--:|--:|\n",
+    );
+    let mut total = SuperviseReport::default();
+    while total.kills() < plan.supervise_kills && total.problems.len() < 50 {
+        let found = SuperviseStorm {
+            kills: (plan.supervise_kills - total.kills()).min(100),
+            seed: plan
+                .seed
+                .wrapping_mul(1_000_003)
+                .wrapping_add(total.kills()),
+            ..SuperviseStorm::new(binary.to_path_buf())
+        }
+        .run()?;
+        for (sum, hits) in total.hits.iter_mut().zip(found.hits) {
+            *sum += hits;
+        }
+        total.orphans += found.orphans;
+        total.untrue += found.untrue;
+        let problems = found.problems.into_iter();
+        total
+            .problems
+            .extend(problems.map(|problem| format!("seed {}, {problem}", found.seed)));
+        say(&format!(
+            "supervised: {} of {} strikes",
+            total.kills(),
+            plan.supervise_kills
+        ));
+    }
+    let [supervisor, guard, command, asked] = total.hits;
+    // Writing to a string cannot fail.
+    let _ = writeln!(
+        verdict.table,
+        "| killed: supervisor {supervisor}, guard {guard}, command {command}; asked to stop {asked} | {} | {} | {} |",
+        total.kills(),
+        total.orphans,
+        total.untrue
+    );
+    verdict.problems.extend(total.problems);
+    Ok(())
 }
 
 /// Kills of a saver, half of them where new files need a name, and power cuts in recordings of it.

@@ -9,6 +9,7 @@ use rustix::process::Signal;
 use safepoint::queue::View;
 use safepoint_testkit::faults::{Counter, Faults, When};
 use safepoint_testkit::storm::{Blow, PowerCuts, Report, Storm, Victims};
+use safepoint_testkit::supervised::SuperviseStorm;
 
 use crate::support::{Place, wait_until};
 
@@ -250,4 +251,15 @@ fn a_run_that_is_killed_before_it_begins_an_item_counts_against_none() {
     place.write("go", "");
     let ran = place.run(&run);
     assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+}
+
+#[test]
+fn a_supervised_command_never_outlives_those_who_look_after_it() {
+    let storm = SuperviseStorm {
+        kills: 40,
+        ..SuperviseStorm::new(env!("CARGO_BIN_EXE_safepoint").into())
+    };
+    let report = storm.run().expect("the harness works");
+    assert!(report.is_clean(), "{report}: {:#?}", report.problems);
+    assert!(report.kills() >= 40, "{report}");
 }

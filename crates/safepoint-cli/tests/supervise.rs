@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
+use std::os::unix::net::UnixDatagram;
 use std::process::Command;
 use std::time::Duration;
 
@@ -635,4 +636,34 @@ fn in_a_namespace_of_its_own_it_is_the_first_process_and_reaps_all() {
     let ran = place.start(command).ended();
     assert_eq!(ran.code, Some(6), "{} {}", ran.stdout, ran.stderr);
     assert!(ran.stdout.starts_with("0\n"), "zombies: {}", ran.stdout);
+}
+
+#[test]
+fn systemd_is_told_when_it_is_ready_and_when_it_stops() {
+    let place = Place::new();
+    let socket = UnixDatagram::bind(place.file("notify")).expect("a socket");
+    socket
+        .set_read_timeout(Some(Duration::from_secs(30)))
+        .expect("set");
+    let heard = move || {
+        let mut bytes = [0; 4096];
+        let count = socket.recv(&mut bytes).expect("told in time");
+        String::from_utf8_lossy(&bytes[..count]).into_owned()
+    };
+    let script = "trap 'exit 0' TERM; read x < gate; echo '{\"ready\":true}' >&$SAFEPOINT_CONTROL_FD; while :; do sleep 0.01; done";
+    let gate = place.gate("gate");
+    let mut command = place.safepoint(&arguments(&["--wait-ready"], script));
+    command.env("NOTIFY_SOCKET", place.file("notify"));
+    let running = place.start(command);
+    wait_until("the command", || {
+        !place.events("job", "child_started").is_empty()
+    });
+    gate.pass(1);
+    assert!(heard().contains("READY=1"));
+    running.signal(Signal::TERM);
+    let mut told = heard();
+    while !told.contains("STOPPING=1") {
+        told = heard();
+    }
+    assert_eq!(running.ended().code, Some(75));
 }

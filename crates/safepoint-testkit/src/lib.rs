@@ -7,6 +7,7 @@
 //! | [`image`] | the directory a power cut, or a kill, would have left at any point of a recording |
 //! | [`saves`] | a program that saves checkpoints and says which are durable, and what must be there after a crash |
 //! | [`storm`] | kill `safepoint run` over and over, resume it, and check what it had acknowledged |
+//! | [`supervised`] | kill `safepoint supervise`, its guard or its command, and look for what lives on |
 //! | [`random`] | numbers from a printed seed |
 //!
 //! Three rules hold here. What is verified is what was *acknowledged*, never what was recovered. Faults that
@@ -21,6 +22,7 @@ pub mod image;
 pub mod random;
 pub mod saves;
 pub mod storm;
+pub mod supervised;
 pub mod trace;
 
 use std::io;

@@ -8,6 +8,7 @@
 //!   program, the same call goes on with the items that are left. The command `safepoint run` is this with a terminal around it.
 //! - [`checkpoint`] (feature `checkpoint`, on by default): large or small states saved as often as pays, the newest that is whole found again; and results
 //!   of data preparation kept by key.
+//! - [`health`] (feature `health`): what a program says of itself over HTTP: alive, ready, how far it is; and how it is asked to stop.
 //! - [`steps`] (feature `steps`, on by default): named pieces of a program that run once, and effects that are not repeated by mistake.
 //!
 //! # Example
@@ -193,5 +194,6 @@ pub use steps::Steps;
 #[doc = include_str!("../../../docs/src/guides/embedding.md")]
 #[cfg_attr(feature = "checkpoint", doc = include_str!("../../../docs/src/guides/checkpoints.md"))]
 #[cfg_attr(feature = "checkpoint", doc = include_str!("../../../docs/src/guides/cache.md"))]
+#[cfg_attr(feature = "health", doc = include_str!("../../../docs/src/guides/http.md"))]
 #[cfg_attr(feature = "steps", doc = include_str!("../../../docs/src/guides/steps.md"))]
 mod book {}

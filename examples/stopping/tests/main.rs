@@ -118,6 +118,29 @@ fn the_threads_lose_no_order() {
 }
 
 #[test]
+fn the_service_is_stopped_by_a_post() {
+    let mut example = Example::start(env!("CARGO_BIN_EXE_service"), &["0"]);
+    let line = example.line();
+    let address = line
+        .split("http://")
+        .nth(1)
+        .and_then(|rest| rest.split('/').next());
+    let mut stream = TcpStream::connect(address.expect("an address")).expect("open");
+    let body = r#"{"message":"an update"}"#;
+    let length = body.len();
+    write!(stream, "POST /shutdown HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}").expect("sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    assert!(
+        answer.ends_with(r#"{"status":"shutdown_initiated"}"#),
+        "{answer}"
+    );
+    let (rest, code) = example.end();
+    assert!(rest.contains("an update (system, graceful)"), "{rest}");
+    assert_eq!(code, Some(75));
+}
+
+#[test]
 fn the_service_is_not_ready_first_and_closes_afterwards() {
     // Long enough for a question after Ctrl-C, also on a machine that is busy.
     let mut example = Example::start(env!("CARGO_BIN_EXE_service"), &["2000"]);
@@ -128,11 +151,17 @@ fn the_service_is_not_ready_first_and_closes_afterwards() {
         .and_then(|rest| rest.split('/').next());
     let address = address.expect("an address").to_owned();
     assert!(get(&address, "/").expect("answered").ends_with("done\n"));
-    assert!(
-        get(&address, "/ready")
-            .expect("answered")
-            .contains("200 OK")
-    );
+    for (path, end) in [
+        ("/health", r#"{"status":"alive"}"#),
+        ("/ready", r#"{"status":"ready","accepting_traffic":true}"#),
+        ("/metrics", "# EOF\n"),
+    ] {
+        let answer = get(&address, path).expect("answered");
+        assert!(
+            answer.contains("200 OK") && answer.ends_with(end),
+            "{answer}"
+        );
+    }
     example.ctrl_c();
     // The listener is open for the delay, so some answer says 503; then it closes.
     let answer = loop {
@@ -141,10 +170,10 @@ fn the_service_is_not_ready_first_and_closes_afterwards() {
             answer => break answer,
         }
     };
-    assert!(
-        answer.expect("open for the delay").contains("503"),
-        "it closed before it was not ready"
-    );
+    let answer = answer.expect("open for the delay");
+    assert!(answer.contains("503"), "it closed before it was not ready");
+    let shutting_down = r#"{"status":"shutting_down","accepting_traffic":false}"#;
+    assert!(answer.ends_with(shutting_down), "{answer}");
     let (rest, code) = example.end();
     assert!(get(&address, "/ready").is_err(), "still open");
     assert!(

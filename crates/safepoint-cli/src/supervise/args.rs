@@ -122,6 +122,9 @@ pub(crate) struct SuperviseArgs {
     #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath, help_heading = "Notices")]
     pub(crate) termination_log: Option<PathBuf>,
 
+    /// Not ready before the command says so on its control descriptor
+    #[arg(long, help_heading = "HTTP")]
+    pub(crate) wait_ready: bool,
     #[command(flatten)]
     pub(crate) http: HttpArgs,
 

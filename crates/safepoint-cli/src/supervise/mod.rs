@@ -15,11 +15,12 @@ use std::time::Duration;
 
 use safepoint::job::JobPath;
 use safepoint::process::{SignalSet, is_in_foreground};
-use safepoint::shutdown::{Shutdown, Source};
+use safepoint::shutdown::{Shutdown, ShutdownToken, Source};
 use safepoint::supervise::{
     Handle, Live, Log, Notice, Observer, Options, Outputs, Report, Restart, Supervise, Verdict,
     supervise,
 };
+use safepoint::systemd::Systemd;
 use safepoint::{Error, ErrorKind, Result};
 
 use self::args::RestartWhen;
@@ -57,6 +58,8 @@ pub(crate) fn command(context: &Context, args: &SuperviseArgs) -> Result<Exit> {
     let mut screen = Telling {
         inner: Screen::new(context, &name),
         answering: answering.as_ref(),
+        systemd: systemd(&token)?,
+        waits: args.wait_ready,
     };
     let ended = supervise(Supervise {
         path: state,
@@ -89,24 +92,45 @@ pub(crate) fn command(context: &Context, args: &SuperviseArgs) -> Result<Exit> {
     })
 }
 
-/// Passes notices on, and says whether the command is ready: since it was started, unless it said otherwise itself.
+/// Passes notices on, and says whether the command is ready: since it was started, unless it is to say so itself.
 struct Telling<'a> {
     inner: Screen,
     answering: Option<&'a Answering>,
+    systemd: Systemd,
+    waits: bool,
+}
+
+impl Telling<'_> {
+    fn set_ready(&self, ready: bool) {
+        if let Some(answering) = self.answering {
+            answering.set_ready(ready);
+        }
+        if ready {
+            // It is not needed for the work; systemd says when it misses it.
+            let _ = self.systemd.ready();
+        }
+    }
 }
 
 impl Observer for Telling<'_> {
     fn notice(&mut self, notice: Notice) {
-        if let Some(answering) = self.answering {
-            match &notice {
-                Notice::ChildStarted { .. } => answering.set_ready(true),
-                Notice::ChildEnded { .. } => answering.set_ready(false),
-                Notice::Ready(ready) => answering.set_ready(*ready),
-                _ => {}
-            }
+        match &notice {
+            Notice::ChildStarted { .. } if !self.waits => self.set_ready(true),
+            Notice::ChildEnded { .. } => self.set_ready(false),
+            Notice::Ready(ready) => self.set_ready(*ready),
+            _ => {}
         }
         self.inner.notice(notice);
     }
+}
+
+/// What systemd is told: ready, stopping, alive. Nothing where there is no systemd.
+fn systemd(token: &ShutdownToken) -> Result<Systemd> {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the command is what reads the environment"
+    )]
+    Systemd::builder(std::env::var_os)?.attach(token)
 }
 
 /// The exit for a run that could not begin: that of the command's own fault, or that of the kind of error.

@@ -25,9 +25,8 @@ const DONE: &str = "done";
 
 /// The state of the job, in our hands.
 pub(super) struct State {
-    path: JobPath,
     dir: StateDir,
-    locking: Locking,
+    database: Database,
     _ownership: Ownership,
     control: Control,
     events: Events,
@@ -77,17 +76,19 @@ impl State {
             started_at_ms: wall_ms(),
             ..RunRow::default()
         };
+        // The command need not wait for the disk: that it began is durable with how it ended.
+        database.wait_for_syncs(false)?;
         let run = database.begin_run(&row, &[], u32::MAX)?;
+        database.wait_for_syncs(true)?;
         let mut events = Events::open(&path.events(), &path.name, run)?;
         events.write(
             "run_started",
             json!({"pid": std::process::id(), "after_crash": after_crash, "ended_strays": ended_strays}),
         )?;
         Ok(Self {
-            path: path.clone(),
             in_progress: InProgressFile::create(&dir, run, 1, 1)?,
             dir,
-            locking,
+            database,
             _ownership: ownership,
             control,
             events,
@@ -192,8 +193,8 @@ impl State {
                 "elapsed_seconds": report.elapsed.as_secs_f64(),
             }),
         )?;
-        let mut database = Database::open(&self.path.db(), self.locking)?;
-        database.end_run(self.run, outcome, reason.unwrap_or_default(), wall_ms())
+        self.database
+            .end_run(self.run, outcome, reason.unwrap_or_default(), wall_ms())
     }
 }
 

@@ -96,7 +96,7 @@ impl From<Error> for NotStarted {
 ///
 /// # Durability
 ///
-/// How the run ended survives a power cut when this returns; so does that it began. What the child is at is written for people only.
+/// How the run ended survives a power cut when this returns. That it began survives a kill of this process at once. What the child is at is written for people only.
 ///
 /// # Errors
 ///

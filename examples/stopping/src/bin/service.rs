@@ -1,18 +1,20 @@
 //! A service on tokio and axum: not ready at once when a stop is asked for, still serving while load balancers notice, then no new connections, and
-//! the requests that were let in are answered.
+//! the requests that were let in are answered. Orchestrators ask it `/health`, `/ready` and `/metrics`, and may `POST /shutdown`.
 //!
 //! `cargo run -p safepoint-examples --bin service`, then `curl` the address it prints, and Ctrl-C. Its argument is the time that load balancers get, in
 //! milliseconds.
 
 #![expect(clippy::print_stdout, reason = "a program talks to its user")]
 
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{ConnectInfo, Request, State};
 use axum::http::StatusCode;
 use axum::routing::get;
+use safepoint::health::{Health, Peer};
 use safepoint::shutdown::{Order, Shutdown, ShutdownToken};
 use safepoint::{Error, ErrorKind};
 use tokio::net::TcpListener;
@@ -38,14 +40,22 @@ async fn main() -> safepoint::Result<ExitCode> {
         .install()?;
     let token = shutdown.token();
 
+    let health = Health::builder(&token).build();
+    let asked = health.clone();
+    // Whatever the service has no route of its own for.
+    let fallback = move |ConnectInfo(peer): ConnectInfo<SocketAddr>, request: Request| async move {
+        asked.answer(request, Peer::from(peer)).await
+    };
     let app = Router::new()
         .route("/", get(work))
-        .route("/ready", get(ready))
-        .with_state(token.clone());
+        .with_state(token.clone())
+        .fallback(fallback)
+        .into_make_service_with_connect_info::<SocketAddr>();
     let listener = TcpListener::bind("127.0.0.1:0")
         .await
         .map_err(|error| refused(&error))?;
     let address = listener.local_addr().map_err(|error| refused(&error))?;
+    health.set_ready(true);
     println!("listening on http://{address}/, ready on http://{address}/ready; Ctrl-C stops");
     let server = axum::serve(listener, app).with_graceful_shutdown(async {
         // Not the stop itself: the listener stays open for the delay.
@@ -69,14 +79,6 @@ async fn work(State(token): State<ShutdownToken>) -> Result<&'static str, Status
     tokio::task::yield_now().await;
     unit.commit();
     Ok("done\n")
-}
-
-async fn ready(State(token): State<ShutdownToken>) -> (StatusCode, &'static str) {
-    if token.is_stopping() {
-        (StatusCode::SERVICE_UNAVAILABLE, "shutting down\n")
-    } else {
-        (StatusCode::OK, "ready\n")
-    }
 }
 
 fn refused(error: &std::io::Error) -> Error {

@@ -457,6 +457,19 @@ impl Database {
         step_rows::effect(&self.connection, key)
     }
 
+    /// Whether a commit returns only when it survives a power cut, which is how it is opened. Without, it survives a kill at once, and a power cut from the next
+    /// commit on that waits.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub fn wait_for_syncs(&mut self, waits: bool) -> Result<()> {
+        let mode = if waits { "FULL" } else { "NORMAL" };
+        self.connection
+            .pragma_update(None, "synchronous", mode)
+            .map_err(|error| failure("set up", error))
+    }
+
     /// Records how a run ended, where its [`Store`](crate::queue::Store) no longer can.
     ///
     /// # Errors
