@@ -78,8 +78,7 @@ def grace(words: list[str]) -> int:
     own = words[: words.index("--")]
     match = SECONDS.fullmatch(own[own.index("--grace") + 1])
     assert match, own
-    # The defaults of --checkpoint-grace and --kill-after.
-    return int(match[1]) + (5 if "--checkpoint-signal" in own else 0) + 2
+    return int(match[1])
 
 
 def longer(what: str, deadline: int, needed: int) -> None:
@@ -88,13 +87,22 @@ def longer(what: str, deadline: int, needed: int) -> None:
         raise SystemExit(f"{what}: SIGKILL after {deadline} s, but {needed} s are needed")
 
 
+def accepted(safepoint: str, words: list[str], folder: Path) -> None:
+    """The real program takes these arguments: it supervises `true` with them, elsewhere and on another port."""
+    own = words[1 : words.index("--") + 1]
+    for option, instead in [("--state-dir", str(folder / "state")), ("--http", "127.0.0.1:0")]:
+        if option in own:
+            own[own.index(option) + 1] = instead
+    subprocess.run([safepoint, *own, "true"], cwd=folder, check=True)
+
+
 def expanded(word: str) -> str:
     """A word as the kubelet leaves it: `$$` is a dollar sign. `$(NAME)` must not be left, for it would be replaced."""
     assert "$(" not in word.replace("$$", ""), word
     return word.replace("$$", "$")
 
 
-def kubernetes(safepoint: str, command: list[str], kind: str, versions: list[str], *more: str) -> None:
+def kubernetes(safepoint: str, command: list[str], folder: Path, kind: str, versions: list[str], *more: str) -> None:
     text = filled(safepoint, "k8s", "--name", "job-1", "--kind", kind, *more, command=command)
     manifests: list[dict[str, Any]] = list(yaml.safe_load_all(text))
     for manifest in manifests:
@@ -104,11 +112,12 @@ def kubernetes(safepoint: str, command: list[str], kind: str, versions: list[str
     (container,) = pod["containers"]
     words = [expanded(word) for word in container["command"]]
     same(f"k8s {kind}", words, command)
+    accepted(safepoint, words, folder)
     hook = container.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
     longer(f"k8s {kind}", pod["terminationGracePeriodSeconds"], hook + grace(words))
 
 
-def docker(safepoint: str, command: list[str]) -> None:
+def docker(safepoint: str, command: list[str], folder: Path) -> None:
     text = filled(safepoint, "docker", "--name", "job-1", command=command)
     # hadolint 2.15 takes `"\\\\"` for the beginning of a string without an end.
     if not any(word.endswith("\\") for word in command):
@@ -116,6 +125,7 @@ def docker(safepoint: str, command: list[str]) -> None:
     (entry,) = re.findall(r"^ENTRYPOINT (.*)$", text, re.MULTILINE)
     words = json.loads(entry)
     same("docker", words, command)
+    accepted(safepoint, words, folder)
     (deadline,) = re.findall(r"--stop-timeout (\d+)", text)
     longer("docker", int(deadline), grace(words))
 
@@ -180,6 +190,7 @@ def systemd(safepoint: str, command: list[str], folder: Path) -> None:
         assert not re.search(r"\$", word.replace("$$", "")), word
         words.append(word.replace("$$", "$"))
     same("systemd", words, command)
+    accepted(safepoint, words, folder)
     (deadline,) = re.findall(r"^TimeoutStopSec=(\d+)$", text, re.MULTILINE)
     longer("systemd", int(deadline), grace(words))
 
@@ -199,6 +210,7 @@ def slurm(safepoint: str, command: list[str], folder: Path) -> None:
     ran = subprocess.run(["bash", script], env=env, stdout=subprocess.PIPE, check=True)
     words = json.loads(ran.stdout)
     same("slurm", words, command)
+    accepted(safepoint, words, folder)
     (deadline,) = re.findall(r"^#SBATCH --signal=B:USR1@(\d+)$", text, re.MULTILINE)
     longer("slurm", int(deadline), grace(words))
 
@@ -218,9 +230,9 @@ def main() -> None:
         for number, command in enumerate(COMMANDS):
             for kind in ["job", "deployment"]:
                 # The schema does not depend on the words: one command for all versions, one version for all commands.
-                kubernetes(safepoint, command, kind, KUBERNETES if number == 0 else KUBERNETES[-1:])
-                kubernetes(safepoint, command, kind, [], "--checkpoint-signal", "USR1", "--grace", "0.5s")
-            docker(safepoint, command)
+                kubernetes(safepoint, command, folder, kind, KUBERNETES if number == 0 else KUBERNETES[-1:])
+                kubernetes(safepoint, command, folder, kind, [], "--checkpoint-signal", "USR1", "--grace", "0.5s")
+            docker(safepoint, command, folder)
             systemd(safepoint, command, folder)
             slurm(safepoint, command, folder)
     print(f"{len(COMMANDS)} commands in 5 templates, each read as it was meant")

@@ -30,18 +30,17 @@ fn a_batch_script_is_printed_with_its_arithmetic_and_quoted_words() {
     #
     # When the time is nearly over:
     #
-    #   T-105 s     SIGUSR1 to this script, which is safepoint by then; the command is asked to stop and has 90 s,
-    #              after 5 s in which it saves (SIGUSR2)
-    #   T-10 s     what is left of it gets SIGTERM, 2 s later SIGKILL
-    #   T-8 s      safepoint puts the job back into the queue (`scontrol requeue`) and leaves
+    #   T-100 s     SIGUSR1 to this script, which is safepoint by then; the command is asked to stop and has 90 s,
+    #              up to 5 s of them to save, after SIGUSR2
+    #   T-10 s     what is left of its process tree is killed; safepoint puts the job back into the queue and leaves
     #   T          SLURM ends what is left
     #
     # SLURM looks every 30 s or so, so the signal may come up to a minute early. Requeued, the job has the same number, and goes on
     # where it was. A job that finishes is not requeued.
     #SBATCH --job-name=fit
     #SBATCH --time=2-00:00:00
-    # 5 s to save + 90 s grace period + 2 s until SIGKILL + 8 s to spare = 105 s. `B:` means this script alone: safepoint tells the command.
-    #SBATCH --signal=B:USR1@105
+    # 90 s grace period + 10 s to spare = 100 s. `B:` means this script alone: safepoint tells the command.
+    #SBATCH --signal=B:USR1@100
     # May be put back: by safepoint, by preemption, after a node failed.
     #SBATCH --requeue
     # One log over all stints.
@@ -50,7 +49,7 @@ fn a_batch_script_is_printed_with_its_arithmetic_and_quoted_words() {
 
     # `exec`: without it the shell would get the signal, and would not pass it on.
     # State is in .safepoint of the directory from which `sbatch` was called; every node must see it.
-    exec safepoint supervise --name fit --slurm --requeue --checkpoint-signal USR2 --grace 90s -- python3 fit.py 'it'\''s $HOME'
+    exec safepoint supervise --name fit --slurm --requeue --stop-signal TERM --checkpoint-signal USR2 --grace 90s -- python3 fit.py 'it'\''s $HOME'
     --- stderr
     "#);
 }
@@ -69,11 +68,11 @@ fn what_cannot_be_written_into_a_template_is_refused() {
         ),
         (
             &["slurm", "--time", "60s"],
-            "error: the allocation of 60 s is no longer than its stop, 50 s grace period + 2 s until SIGKILL + 8 s to spare = 60 s\nhint: give more with `--time`, or less with `--grace`\n",
+            "error: the allocation of 60 s is no longer than its stop, 50 s grace period + 10 s to spare = 60 s\nhint: give more with `--time`, or less with `--grace`\n",
         ),
         (
             &["slurm", "--time", "5d", "--grace", "1d"],
-            "error: SLURM gives notice at most 65535 s before the end, not 86400 s grace period + 2 s until SIGKILL + 8 s to spare = 86410 s\nhint: give less with `--grace`\n",
+            "error: SLURM gives notice at most 65535 s before the end, not 86400 s grace period + 10 s to spare = 86410 s\nhint: give less with `--grace`\n",
         ),
         (
             &["systemd", "--user", "a b"],

@@ -53,7 +53,7 @@ pub(crate) struct Common {
     /// What it is called [default: by the command]
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
-    /// A signal that makes the command save; it has 5s for that before the stop signal
+    /// A signal that makes the command save; up to 5s later it gets the stop signal
     #[arg(long, value_name = "SIG")]
     checkpoint_signal: Option<String>,
     /// The command to supervise, after `--` [default: python3 train.py]
@@ -165,8 +165,7 @@ fn k8s(args: &K8sArgs) -> Result<String> {
         Workload::Job => (JOB, Duration::ZERO),
         Workload::Deployment => (DEPLOYMENT, args.pre_stop),
     };
-    let before = pre_stop.as_secs() + u64::from(pre_stop.subsec_nanos() > 0);
-    let timeline = Timeline::new(before, plan.checkpoint.is_some(), args.grace, 3);
+    let timeline = Timeline::new(pre_stop, args.grace, 5);
     let listen = format!("0.0.0.0:{}", args.port);
     let words = plan.supervise(
         "safepoint",
@@ -182,7 +181,7 @@ fn k8s(args: &K8sArgs) -> Result<String> {
         ("words", lines.join("\n")),
         ("image", quoting::yaml(&image)),
         ("port", args.port.to_string()),
-        ("pre_stop", before.to_string()),
+        ("pre_stop", timeline.before.to_string()),
     ]);
     Ok(template::fill(template, &values))
 }
@@ -191,7 +190,7 @@ fn docker(args: &DockerArgs) -> Result<String> {
     let plan = Plan::new(&args.common)?;
     naming::check_label(&plan.name)?;
     naming::check_image(&args.image)?;
-    let timeline = Timeline::new(0, plan.checkpoint.is_some(), args.grace, 3);
+    let timeline = Timeline::new(Duration::ZERO, args.grace, 5);
     let listen = format!("0.0.0.0:{}", args.port);
     let words = plan.supervise(
         "safepoint",
@@ -229,7 +228,7 @@ fn systemd(args: &SystemdArgs) -> Result<String> {
             format!("User={user}")
         }
     };
-    let timeline = Timeline::new(0, plan.checkpoint.is_some(), args.grace, 8);
+    let timeline = Timeline::new(Duration::ZERO, args.grace, 10);
     let state = format!("/var/lib/{}/safepoint", plan.name);
     let words = plan.supervise(&program, timeline, &["--state-dir", &state]);
     let words: Vec<String> = words.iter().map(|word| quoting::systemd(word)).collect();
@@ -245,7 +244,7 @@ fn systemd(args: &SystemdArgs) -> Result<String> {
 fn slurm(args: &SlurmArgs) -> Result<String> {
     let plan = Plan::new(&args.common)?;
     // More to spare than elsewhere: the controller is asked to requeue.
-    let timeline = Timeline::new(0, plan.checkpoint.is_some(), args.grace, 8);
+    let timeline = Timeline::new(Duration::ZERO, args.grace, 10);
     let seconds = args.time.as_secs();
     if seconds <= timeline.deadline() {
         return Err(Error::invalid(format!(
@@ -262,16 +261,17 @@ fn slurm(args: &SlurmArgs) -> Result<String> {
         .with_hint("give less with `--grace`"));
     }
     let program = utf8("the program", args.program.clone().into_os_string())?;
-    let words = plan.supervise(&program, timeline, &["--slurm", "--requeue"]);
+    let words = plan.supervise(
+        &program,
+        timeline,
+        // Without it the command would get the signal that SLURM sends, for which hardly anybody has a handler.
+        &["--slurm", "--requeue", "--stop-signal", "TERM"],
+    );
     let words: Vec<String> = words.iter().map(|word| quoting::shell(word)).collect();
     let mut values = plan.values(timeline, "");
     values.extend([
         ("words", words.join(" ")),
         ("time", slurm_time(seconds)),
-        (
-            "left_after_grace",
-            (timeline.deadline() - timeline.grace_end()).to_string(),
-        ),
         ("margin", timeline.margin.to_string()),
     ]);
     Ok(template::fill(SBATCH, &values))
@@ -341,8 +341,7 @@ impl Plan {
         let note = match &self.checkpoint {
             None => String::new(),
             Some(signal) => format!(
-                ",\n#              after {} s in which it saves (SIG{})",
-                timeline.checkpoint,
+                ",\n#              up to 5 s of them to save, after SIG{}",
                 signal.trim_start_matches("SIG")
             ),
         };
@@ -351,8 +350,6 @@ impl Plan {
             ("grace", timeline.grace.to_string()),
             ("checkpoint_note", note),
             ("grace_end", timeline.grace_end().to_string()),
-            ("kill_after", timeline.kill_after.to_string()),
-            ("all_gone", timeline.all_gone().to_string()),
             ("deadline", timeline.deadline().to_string()),
             ("sum", timeline.sum(before)),
         ]

@@ -6,8 +6,7 @@
 # When the time is nearly over:
 #
 #   T-{{deadline}} s     SIGUSR1 to this script, which is safepoint by then; the command is asked to stop and has {{grace}} s{{checkpoint_note}}
-#   T-{{left_after_grace}} s     what is left of it gets SIGTERM, {{kill_after}} s later SIGKILL
-#   T-{{margin}} s      safepoint puts the job back into the queue (`scontrol requeue`) and leaves
+#   T-{{margin}} s     what is left of its process tree is killed; safepoint puts the job back into the queue and leaves
 #   T          SLURM ends what is left
 #
 # SLURM looks every 30 s or so, so the signal may come up to a minute early. Requeued, the job has the same number, and goes on
