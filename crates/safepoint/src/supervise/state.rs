@@ -198,8 +198,7 @@ impl State {
                 "elapsed_seconds": report.elapsed.as_secs_f64(),
             }),
         )?;
-        self.database
-            .end_run(self.run, outcome, reason.unwrap_or_default(), wall_ms())
+        self.database.end_run(self.run, outcome, reason, wall_ms())
     }
 }
 
