@@ -24,8 +24,8 @@ use crate::disk::RotatingLog;
 use crate::error::{Error, Result};
 use crate::job::{ChildView, JobPath};
 use crate::process::{
-    Exit, Forgotten, News, Target, become_subreaper, end_descendants, is_own_proc, is_stopped,
-    look_for, stop_self,
+    Exit, Forgotten, News, Suspect, Target, become_subreaper, children, end_descendants,
+    is_own_proc, is_stopped, look_for, stop_self,
 };
 use crate::shutdown::{Budget, Mode, Origin, Phase, ShutdownToken, last_origin};
 
@@ -104,6 +104,8 @@ impl From<Error> for NotStarted {
 pub fn supervise(run: Supervise<'_>) -> std::result::Result<Report, NotStarted> {
     let options = run.options;
     let program = find(run.command, options)?;
+    // A shell that starts something and then executes us has made it our child.
+    let not_ours = children();
     if options.owns_process {
         // For what a guard that was killed leaves, and for orphans that come to the first process of a namespace.
         become_subreaper()?;
@@ -177,6 +179,7 @@ pub fn supervise(run: Supervise<'_>) -> std::result::Result<Report, NotStarted> 
         budget_warned: false,
         requests_seen: 0,
         forgotten: Forgotten::default(),
+        not_ours,
         look_at_zombies: None,
     };
     supervisor.run()
@@ -228,6 +231,8 @@ struct Supervisor<'a> {
     /// When orphans of ours that have ended are looked at again.
     look_at_zombies: Option<Moment>,
     forgotten: Forgotten,
+    /// Children that this process had before the run.
+    not_ours: Vec<Suspect>,
 }
 
 /// How the last child ended.
@@ -260,6 +265,8 @@ impl Supervisor<'_> {
             let ended = match self.one_child(last.exit) {
                 Ok(ended) => ended,
                 Err(refused) => {
+                    // A guard that was killed at the start may have started something.
+                    self.end_what_came_to_us();
                     self.record_failure(&refused.error);
                     return Err(refused);
                 }
@@ -426,8 +433,13 @@ impl Supervisor<'_> {
             child.exit = Some(exit);
             child.was_asked = self.token.is_stopping();
         }
+        self.end_what_came_to_us();
+    }
+
+    /// Ends what a killed guard left.
+    fn end_what_came_to_us(&mut self) {
         if self.options.owns_process
-            && let Err(error) = end_descendants(Duration::ZERO, &[])
+            && let Err(error) = end_descendants(Duration::ZERO, &self.not_ours)
         {
             self.observer.notice(Notice::Warning(error.chain()));
         }
