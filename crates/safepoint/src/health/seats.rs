@@ -24,6 +24,8 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(20);
 const LINGER_LIMIT: Duration = Duration::from_millis(300);
 /// How long a new connection has in any case to say something.
 const GRACE: Duration = Duration::from_millis(20);
+/// How long an answer may take in any case. Short, as somebody else waits for the seat.
+const ANSWER_GRACE: Duration = Duration::from_millis(50);
 
 /// What a connection is at. The order is that in which they lose their seats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -54,6 +56,15 @@ impl Stage {
             4 => Self::Answering,
             5 => Self::Sending,
             _ => Self::Streaming,
+        }
+    }
+
+    /// How long nobody loses a seat at this for the sake of others.
+    fn grace(self) -> Duration {
+        match self {
+            Self::Silent => GRACE,
+            Self::Answering | Self::Sending => ANSWER_GRACE,
+            _ => Duration::ZERO,
         }
     }
 }
@@ -220,9 +231,9 @@ impl Seats {
     pub(super) fn make_room(&self) {
         let now = now_ms();
         let taken = self.taken();
-        let old = taken.iter().filter(|seat| {
-            !seat.is_lost() && (seat.stage() != Stage::Silent || seat.age(now) >= GRACE)
-        });
+        let old = taken
+            .iter()
+            .filter(|seat| !seat.is_lost() && seat.age(now) >= seat.stage().grace());
         if let Some(seat) = old.min_by_key(|seat| seat.worth(now)) {
             seat.lose();
         }
