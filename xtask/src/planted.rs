@@ -220,6 +220,8 @@ fn passes(tree: &Path, place: &Path, check: &str) -> io::Result<bool> {
             "safepoint",
             "--package",
             "safepoint-testkit",
+            "--features",
+            "safepoint/health",
             "--test",
             "main",
             "--test",

@@ -380,3 +380,62 @@ fn html_is_not_printed_on_a_terminal() {
     terminal.shows("nothing to read on a terminal");
     terminal.shows("-o report.html");
 }
+
+#[test]
+fn a_supervised_command_is_told_by_its_starts() {
+    let place = Place::new();
+    let script = "[ $SAFEPOINT_RESTART_COUNT = 0 ] && exit 3; echo '{\"checkpoint\":\"<c1>\",\"cost\":0.5,\"done\":true}' >&3";
+    let ran = place.run(&[
+        "supervise",
+        "--name",
+        "job",
+        "--restart",
+        "on-failure",
+        "--restart-delay",
+        "1ms",
+        "--",
+        "sh",
+        "-c",
+        script,
+    ]);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    let report = json(&place, "job");
+    assert_eq!(report["kind"], "supervise");
+    let children = report["children"].as_array().expect("children");
+    let ends: Vec<_> = children
+        .iter()
+        .map(|child| (&child["exit"], &child["finished"]))
+        .collect();
+    assert_eq!(
+        ends,
+        [
+            (&"exit 3".into(), &false.into()),
+            (&"exit 0".into(), &true.into())
+        ]
+    );
+    let events: Vec<&Value> = report["marks"]
+        .as_array()
+        .expect("marks")
+        .iter()
+        .map(|mark| &mark["event"])
+        .collect();
+    assert_eq!(events, ["restarting", "checkpoint"]);
+    let page = page(&place, "job");
+    let checked = asked(&place, CHECK_PAGE, &page);
+    assert_eq!(checked.code, Some(0), "{}", checked.stderr);
+    for text in [
+        "Report of a supervised command",
+        "&lt;c1&gt;",
+        "exit 3",
+        "exit 0 (finished)",
+    ] {
+        assert!(page.contains(text), "`{text}` is not in the page");
+    }
+    let csv = place.run(&["report", "job", "--format", "csv"]).stdout;
+    assert_eq!(csv.lines().count(), 3);
+    let trace = place.run(&["report", "job", "--format", "perfetto"]).stdout;
+    assert_eq!(
+        asked(&place, CHECK_TRACE, &trace).stdout.trim(),
+        "1 runs, 2 attempts, 0 stops"
+    );
+}

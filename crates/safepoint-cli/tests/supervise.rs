@@ -293,6 +293,26 @@ fn a_crash_loop_is_named_and_ended() {
 }
 
 #[test]
+fn what_is_started_again_has_its_own_time() {
+    let place = Place::new();
+    let options = [
+        "--restart",
+        "on-failure",
+        "--restart-delay",
+        "1ms",
+        "--max-restarts",
+        "1",
+        "--kill-after",
+        "50ms",
+    ];
+    // The second one lives longer than what is left of the first has to end.
+    let script = "[ $SAFEPOINT_RESTART_COUNT = 0 ] && exit 1; sleep 0.5; exit 7";
+    let ran = run(&place, &options, script);
+    assert_eq!(ran.code, Some(7), "{}", ran.stderr);
+    assert!(!ran.stderr.contains("killing"), "{}", ran.stderr);
+}
+
+#[test]
 fn a_stop_while_it_waits_to_start_again_ends_it() {
     let place = Place::new();
     let running = supervise(

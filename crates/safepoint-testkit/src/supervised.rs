@@ -240,7 +240,9 @@ fn is_listening(pid: Pid) -> bool {
 fn is_true(victim: Victim, status: ExitStatus) -> bool {
     match victim {
         // The first process is the victim itself; the command died of a kill, and that is passed on.
-        Victim::Supervisor | Victim::Guard | Victim::Command => status.signal() == Some(9),
+        Victim::Supervisor | Victim::Command => status.signal() == Some(9),
+        // A guard that dies before it has said that the command runs is our own failure.
+        Victim::Guard => status.signal() == Some(9) || status.code() == Some(125),
         // Before its trap is set the command dies of the signal; and before it is started there is nothing to interrupt.
         Victim::Asked => status.code() == Some(75) || status.signal() == Some(15),
     }

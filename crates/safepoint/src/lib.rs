@@ -48,6 +48,7 @@
 //! | [`on_tokio`] | tracked spawning, `CancellationToken` in both directions | feature `tokio` |
 //! | [`health`] | alive, ready, status, metrics and a stop over HTTP | feature `health` |
 //! | [`job`] | the runner: input, items, attempts, results | feature `job` |
+//! | [`supervise`] | one long process: its guard, the steps of its stop, restarts, limits | feature `job` |
 //! | [`checkpoint`] | generations of state in files, the newest that is whole found after any crash; a [cache](checkpoint::cache) of results | feature `checkpoint` |
 //! | [`steps`] | steps of a program that run once, effects that are not repeated by mistake | feature `steps` |
 //! | [`queue`] | durable items and steps in SQLite | feature `job` or `steps` |
@@ -92,6 +93,16 @@
 //!
 //! 19. Of all who ask for an entry at once, in threads and processes, one computes it. An error, a panic or a kill of that one leaves the entry to the next.
 //! 20. What is returned passed every checksum and has the key and the fingerprint asked for; what does not is computed anew, and told.
+//!
+//! Of a [supervised command](supervise):
+//!
+//! 21. Nothing that it started outlives it, also when this process or its guard is killed.
+//! 22. How it ended is passed on; after a stop request 0 is a success only if it said that it was done.
+//!
+//! Of [health] over HTTP:
+//!
+//! 23. `/health` answers as long as the process lives, whatever clients send and however long checks and the subject hang; the program is looked at once a second at most.
+//! 24. `/ready` says 503 from the moment of the stop request on. A stop is carried out for this machine, or for who has the token, and never for a page of another origin.
 //!
 //! # Not guaranteed
 //!
@@ -138,6 +149,8 @@
 //! | results that wait for one sync | 4096, or 16 MiB |
 //! | a key of a cache's entry, its fingerprint as JSON | 1000 bytes (`checkpoint::cache::MAX_KEY`), 64 KiB (`checkpoint::cache::MAX_FINGERPRINT`) |
 //! | a step's whole name, an effect's key | 200 bytes (`steps::MAX_NAME`) |
+//! | connections of a server, streams of events | 256 (`health::MAX_CONNECTIONS`), 8 (`health::MAX_STREAMS`) |
+//! | a request's line and headers, its body | 16 KiB and 32 headers within 2 s, 16 KiB within 5 s |
 //! | a result of a step or effect, as JSON | 16 MiB (`steps::MAX_RESULT`) |
 
 #[cfg(not(target_os = "linux"))]

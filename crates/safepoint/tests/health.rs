@@ -3,15 +3,19 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown as Half, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
+use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
+use nix::sys::resource::{Resource, setrlimit};
 use safepoint::Shutdown;
 use safepoint::health::{
     Address, Builder, Exposition, Health, MAX_CONNECTIONS, MAX_STREAMS, Secret, Server, Subject,
 };
 use safepoint::shutdown::{Mode, Phase, Source};
+
+use super::support::{Lines, is_role, role, say};
 
 /// `/health` answers within this, whatever happens.
 const SOON: Duration = Duration::from_millis(100);
@@ -139,15 +143,19 @@ impl Program {
         self.send(&(request + "\r\n" + body)).unwrap()
     }
 
-    /// Asks `/health` some times on connections of their own, each of which must be answered soon.
+    /// Asks `/health` some times on connections of their own, each of which must be answered soon. A machine that is busy with other work may hold up
+    /// any process for so long, so there are a few tries.
     fn lives(&self, what: &str) {
-        let mut slowest = Duration::ZERO;
-        for _ in 0..20 {
-            let begun = Instant::now();
-            assert_eq!(self.get("/health"), (200, ALIVE.into()), "{what}");
-            slowest = slowest.max(begun.elapsed());
-        }
-        assert!(slowest < SOON, "{what}: {slowest:?}");
+        let tries = (0..5).map(|_| {
+            let asked = (0..20).map(|_| {
+                let begun = Instant::now();
+                assert_eq!(self.get("/health"), (200, ALIVE.into()), "{what}");
+                begun.elapsed()
+            });
+            asked.max().unwrap_or_default()
+        });
+        let slowest: Vec<_> = tries.take_while(|slowest| *slowest >= SOON).collect();
+        assert!(slowest.len() < 5, "{what}: {slowest:?}");
     }
 }
 
@@ -645,6 +653,56 @@ fn liveness_answers_soon_whatever_clients_do() {
         ended.store(true, Ordering::Relaxed);
     });
     assert!(!program.shutdown.token().is_stopping());
+}
+
+const FULL: &str = "health::a_program_without_descriptors";
+
+/// In its role: a program that has used up its descriptors, but for those of its server.
+#[test]
+fn a_program_without_descriptors() {
+    if !is_role(FULL) {
+        return;
+    }
+    let program = program(|builder| builder);
+    setrlimit(Resource::RLIMIT_NOFILE, 64, 64).unwrap();
+    let mut taken = Vec::new();
+    while let Ok(file) = std::fs::File::open("/dev/null") {
+        taken.push(file);
+    }
+    say(&program.at.to_string());
+    // Until the test has asked.
+    let _ = std::io::stdin().read(&mut [0]);
+    drop(taken);
+}
+
+#[test]
+fn a_program_that_has_no_descriptor_left_says_that_it_lives() {
+    let mut full = role(FULL).stdin(Stdio::piped()).spawn().unwrap();
+    let lines = Lines::of(full.stdout.take());
+    let at: SocketAddr = std::iter::repeat_with(|| lines.next())
+        .find_map(|line| line.parse().ok())
+        .unwrap();
+    for _ in 0..20 {
+        let mut stream = TcpStream::connect(at).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream
+            .write_all(b"GET /health HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+            .unwrap();
+        assert_eq!(receive(&mut stream).unwrap().body, ALIVE);
+    }
+    // One that stays takes the last descriptor; it gives way.
+    let mut stays = TcpStream::connect(at).unwrap();
+    stays
+        .write_all(b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        .unwrap();
+    assert_eq!(receive(&mut stays).unwrap().body, ALIVE);
+    let mut next = TcpStream::connect(at).unwrap();
+    next.set_read_timeout(Some(PATIENCE)).unwrap();
+    next.write_all(b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        .unwrap();
+    assert_eq!(receive(&mut next).unwrap().body, ALIVE);
+    drop(full.stdin.take());
+    assert!(full.wait().unwrap().success());
 }
 
 #[test]

@@ -45,6 +45,7 @@ pub(super) fn object(history: &History) -> Value {
             "from": rfc_3339(pause.from_ms),
             "to": pause.to_ms.map(rfc_3339),
         })),
+        "child": status.child.as_ref().map(safepoint::job::ChildView::object),
         "children": list(&history.children, |child| json!({
             "run": child.run,
             "pid": child.pid,

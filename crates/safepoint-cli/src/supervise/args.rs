@@ -129,7 +129,7 @@ pub(crate) struct SuperviseArgs {
     pub(crate) http: HttpArgs,
 
     /// Keep what the command writes in the job's `logs/output.log`, too
-    #[arg(long, help_heading = "Output")]
+    #[arg(long, conflicts_with = "no_state", help_heading = "Output")]
     pub(crate) log: bool,
     /// The size at which that file is put aside [default: 10M]
     #[arg(long, value_name = "SIZE", value_parser = parse_size, requires = "log", help_heading = "Output")]

@@ -74,12 +74,9 @@ impl Access {
         uri: &Uri,
         headers: &HeaderMap,
     ) -> Result<(), Refusal> {
-        // Browsers do not open sockets in directories.
-        if peer.remote.is_none() {
-            return Ok(());
-        }
         let authority = authority(uri, headers)?;
-        if let Some(authority) = authority {
+        // No name leads a browser to a socket in a directory.
+        if let (Some(authority), Some(_)) = (authority, peer.remote) {
             let name = name_of(authority);
             if !is_literal(name) && !is_localhost(name) && !self.is_allowed(name) {
                 return Err(Refusal::new(
@@ -143,12 +140,12 @@ impl Access {
 
 /// Whether a request is of this machine: of its sender, of the name it was sent to, and of no proxy's client.
 fn is_near(peer: Peer, uri: &Uri, headers: &HeaderMap) -> Result<bool, Refusal> {
-    if peer.remote.is_none() {
-        return Ok(true);
-    }
     let is_passed_on = headers.contains_key(FORWARDED)
         || headers.contains_key("x-forwarded-for")
         || headers.contains_key("via");
+    if peer.remote.is_none() {
+        return Ok(!is_passed_on);
+    }
     let is_ours = authority(uri, headers)?.is_none_or(|authority| {
         let name = name_of(authority);
         let ip: Option<IpAddr> = unbracketed(name).parse().ok();
@@ -319,6 +316,13 @@ mod tests {
         ] {
             assert_eq!(ask(&open, peer, &local), status, "{peer:?}");
         }
+        assert_eq!(ask(&open, Peer::unix(), &[("via", "1.1 proxy")]), Some(403));
+        let page = headers(&[("host", "job"), ("origin", "http://evil.example")]);
+        assert!(open.check_origin(Peer::unix(), &root(), &page).is_err());
+        assert_eq!(
+            open.check_origin(Peer::unix(), &root(), &headers(&[("host", "any")])),
+            Ok(())
+        );
         assert_eq!(ask(&open, own, &[("host", "10.0.0.1:80")]), None);
         assert_eq!(ask(&open, near, &[("host", "job.example")]), Some(403));
         assert_eq!(

@@ -16,8 +16,10 @@ use super::seats::Seats;
 use crate::disk::NamedSocket;
 use crate::error::{Error, ErrorKind, Result};
 
-/// How long is waited when there is no room at all, or no descriptor.
+/// How long is waited when there is no room at all.
 const PAUSE: Duration = Duration::from_millis(5);
+/// How long is waited when there is no descriptor.
+const SHORTAGE: Duration = Duration::from_millis(20);
 
 /// A listening socket before there is a runtime.
 #[derive(Debug)]
@@ -64,7 +66,7 @@ impl Bound {
     }
 
     /// A descriptor to give up when there is no other left.
-    fn spare(&self) -> Option<OwnedFd> {
+    pub(super) fn spare(&self) -> Option<OwnedFd> {
         match self {
             Self::Tcp(listener) => rustix::io::fcntl_dupfd_cloexec(listener, 0).ok(),
             Self::Unix(socket) => rustix::io::fcntl_dupfd_cloexec(socket.listener(), 0).ok(),
@@ -102,8 +104,13 @@ impl Listener {
 /// Lets connections in for ever.
 ///
 /// A program that has used up its descriptors must still say that it is alive: one is kept back, by which one connection at a time is let in.
-pub(super) async fn accept(bound: &Bound, listener: Listener, seats: &Arc<Seats>, health: &Health) {
-    let mut spare = bound.spare();
+pub(super) async fn accept(
+    bound: &Bound,
+    mut spare: Option<OwnedFd>,
+    listener: Listener,
+    seats: &Arc<Seats>,
+    health: &Health,
+) {
     loop {
         if !seats.have_room() {
             seats.make_room();
@@ -125,7 +132,7 @@ pub(super) async fn accept(bound: &Bound, listener: Listener, seats: &Arc<Seats>
             Err(error) if is_shortage(&error) => {
                 if spare.take().is_none() {
                     seats.make_room();
-                    tokio::time::sleep(PAUSE).await;
+                    tokio::time::sleep(SHORTAGE).await;
                     spare = bound.spare();
                 }
             }

@@ -20,35 +20,51 @@ const IDLE_LIMIT: Duration = Duration::from_secs(30);
 const UNREAD_LIMIT: Duration = Duration::from_secs(5);
 /// How long an answer may take in all; each of its parts has a shorter limit.
 const ANSWER_LIMIT: Duration = Duration::from_secs(20);
+/// How long what still comes is read when all is said.
+const LINGER_LIMIT: Duration = Duration::from_millis(300);
 /// How long a new connection has in any case to say something.
 const GRACE: Duration = Duration::from_millis(20);
+/// How long an answer may take in any case. Short, as somebody else waits for the seat.
+const ANSWER_GRACE: Duration = Duration::from_millis(50);
 
 /// What a connection is at. The order is that in which they lose their seats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Stage {
+    /// All is said, and what still comes is thrown away.
+    Leaving = 0,
     /// Nothing has come yet.
-    Silent = 0,
+    Silent = 1,
     /// A request was answered, and no other has begun.
-    Idle = 1,
+    Idle = 2,
     /// A request has begun.
-    Asking = 2,
+    Asking = 3,
     /// A request is being answered.
-    Answering = 3,
+    Answering = 4,
     /// The answer is known, and being sent.
-    Sending = 4,
+    Sending = 5,
     /// A stream of events.
-    Streaming = 5,
+    Streaming = 6,
 }
 
 impl Stage {
     fn from_u8(value: u8) -> Self {
         match value {
-            0 => Self::Silent,
-            1 => Self::Idle,
-            2 => Self::Asking,
-            3 => Self::Answering,
-            4 => Self::Sending,
+            0 => Self::Leaving,
+            1 => Self::Silent,
+            2 => Self::Idle,
+            3 => Self::Asking,
+            4 => Self::Answering,
+            5 => Self::Sending,
             _ => Self::Streaming,
+        }
+    }
+
+    /// How long nobody loses a seat at this for the sake of others.
+    fn grace(self) -> Duration {
+        match self {
+            Self::Silent => GRACE,
+            Self::Answering | Self::Sending => ANSWER_GRACE,
+            _ => Duration::ZERO,
         }
     }
 }
@@ -115,9 +131,13 @@ impl Seat {
 
     /// Waits until the seat is lost.
     pub(super) async fn lost(&self) {
-        while !self.is_to_go.load(Ordering::Relaxed) {
+        while !self.is_lost() {
             self.told.notified().await;
         }
+    }
+
+    pub(super) fn is_lost(&self) -> bool {
+        self.is_to_go.load(Ordering::Relaxed)
     }
 
     fn lose(&self) {
@@ -134,6 +154,7 @@ impl Seat {
         let is_unread = self.unread(now_ms) > UNREAD_LIMIT;
         is_unread
             || match self.stage() {
+                Stage::Leaving => age > LINGER_LIMIT,
                 Stage::Silent | Stage::Asking => age > HEAD_LIMIT,
                 Stage::Idle => age > IDLE_LIMIT,
                 Stage::Answering | Stage::Sending => age > ANSWER_LIMIT,
@@ -210,10 +231,9 @@ impl Seats {
     pub(super) fn make_room(&self) {
         let now = now_ms();
         let taken = self.taken();
-        let old = taken.iter().filter(|seat| {
-            !seat.is_to_go.load(Ordering::Relaxed)
-                && (seat.stage() != Stage::Silent || seat.age(now) >= GRACE)
-        });
+        let old = taken
+            .iter()
+            .filter(|seat| !seat.is_lost() && seat.age(now) >= seat.stage().grace());
         if let Some(seat) = old.min_by_key(|seat| seat.worth(now)) {
             seat.lose();
         }
@@ -270,7 +290,7 @@ mod tests {
     }
 
     fn is_lost(taken: &Taken) -> bool {
-        taken.seat.is_to_go.load(Ordering::Relaxed)
+        taken.seat.is_lost()
     }
 
     #[test]
@@ -298,6 +318,7 @@ mod tests {
     fn who_is_late_loses_the_seat() {
         let seats = Arc::new(Seats::new(8));
         for (stage, seconds, loses) in [
+            (Stage::Leaving, 1, true),
             (Stage::Silent, 1, false),
             (Stage::Silent, 3, true),
             (Stage::Asking, 3, true),

@@ -1,6 +1,7 @@
 //! A server with a thread of its own.
 
 use std::future::poll_fn;
+use std::os::fd::OwnedFd;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
@@ -54,10 +55,12 @@ impl Server {
             let _inside = runtime.enter();
             bound.listen().map_err(refuse)?
         };
+        // Before the program goes on, and may use up all that there are.
+        let spare = bound.spare();
         let (end, ended) = oneshot::channel();
         let thread = std::thread::Builder::new()
             .name("safepoint-http".into())
-            .spawn(move || runtime.block_on(run(&bound, listener, health, ended)))
+            .spawn(move || runtime.block_on(run(&bound, spare, listener, health, ended)))
             .map_err(refuse)?;
         Ok(Self {
             address,
@@ -82,11 +85,17 @@ impl Drop for Server {
     }
 }
 
-async fn run(bound: &Bound, listener: Listener, health: Health, ended: oneshot::Receiver<()>) {
+async fn run(
+    bound: &Bound,
+    spare: Option<OwnedFd>,
+    listener: Listener,
+    health: Health,
+    ended: oneshot::Receiver<()>,
+) {
     let seats = Arc::new(Seats::new(most_connections()));
     let sweeping = tokio::spawn(sweep(Arc::clone(&seats)));
     let mut ended = pin!(ended);
-    let mut accepting = pin!(accept(bound, listener, &seats, &health));
+    let mut accepting = pin!(accept(bound, spare, listener, &seats, &health));
     poll_fn(|context| {
         if ended.as_mut().poll(context).is_ready() {
             return Poll::Ready(());

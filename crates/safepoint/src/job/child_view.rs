@@ -77,7 +77,7 @@ impl ChildView {
     }
 
     /// As it stands in a status.
-    pub(super) fn object(&self) -> Value {
+    pub fn object(&self) -> Value {
         json!({
             "pid": self.process(),
             "started_at": rfc_3339(self.started_at_ms),

@@ -796,7 +796,7 @@ impl Ending<'_> {
     fn record_failure(&self, error: Error) -> Error {
         self.reserve.give_back();
         if let Ok(mut database) = Database::open(&self.path.db(), self.locking) {
-            let _ = database.end_run(self.number, "failed", &error.chain(), wall_ms());
+            let _ = database.end_run(self.number, "failed", Some(&error.chain()), wall_ms());
         }
         if let Ok(mut events) = Events::open(&self.path.events(), &self.path.name, self.number) {
             let _ = events.write(

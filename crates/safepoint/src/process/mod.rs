@@ -44,7 +44,7 @@ pub use pause::{is_in_foreground, stop_self};
 #[cfg(feature = "job")]
 pub use procfs::{boot_id, clock_ticks, is_alive, start_ticks};
 #[cfg(feature = "job")]
-pub(crate) use procfs::{is_stopped, resident_bytes_below};
+pub(crate) use procfs::{is_own_proc, is_stopped, resident_bytes_below};
 #[cfg(feature = "job")]
 pub(crate) use program::look_for;
 #[cfg(feature = "job")]

@@ -100,7 +100,7 @@ pub(super) fn processes() -> Vec<Pid> {
 }
 
 /// Whether `/proc` is that of our own PID namespace: in a new one it is the outer's until it is mounted again.
-pub(super) fn is_own_proc() -> bool {
+pub(crate) fn is_own_proc() -> bool {
     let us = rustix::process::getpid().as_raw_nonzero().get();
     rustix::fs::readlink("/proc/self", Vec::new())
         .is_ok_and(|target| target.to_bytes() == us.to_string().as_bytes())

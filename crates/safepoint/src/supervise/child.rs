@@ -56,6 +56,8 @@ pub(super) struct Child {
     pub(super) began: Moment,
     /// How it ended, once it has.
     pub(super) exit: Option<Exit>,
+    /// A stop was asked for before that.
+    pub(super) was_asked: bool,
     /// It said on the control descriptor that all its work is done.
     pub(super) said_done: bool,
 }
@@ -121,6 +123,7 @@ impl Nursery<'_> {
             pump,
             began: now,
             exit: None,
+            was_asked: false,
             said_done: false,
         })
     }
@@ -169,7 +172,7 @@ pub(super) fn heard(handle: &Handle) {
         .store(now, std::sync::atomic::Ordering::Relaxed);
 }
 
-/// The number of the control descriptor in the child: the first from 3 to 9 that it does not inherit for another use, for the shell can name only those.
+/// The number of the control descriptor in the child: the first that it does not inherit for another use, from 3 on, for shells can name only those to 9.
 fn free_number() -> i32 {
     let is_free = |number: &i32| {
         #[expect(unsafe_code, reason = "a number is asked for that may not be open")]
@@ -178,5 +181,5 @@ fn free_number() -> i32 {
         // What is closed by the execution anyway is not missed.
         flags < 0 || flags & libc::FD_CLOEXEC != 0
     };
-    (3..=9).find(is_free).unwrap_or(10)
+    (3..=255).find(is_free).unwrap_or(256)
 }

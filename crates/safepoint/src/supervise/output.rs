@@ -82,7 +82,7 @@ impl Pump {
     }
 
     /// Waits until all has been passed on; says whether it was within `limit`.
-    pub(super) fn finish(self, limit: Duration) -> bool {
+    pub(super) fn is_done_within(&self, limit: Duration) -> bool {
         self.passed.recv_timeout(limit) == Err(RecvTimeoutError::Disconnected)
     }
 }

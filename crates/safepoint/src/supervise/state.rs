@@ -160,6 +160,11 @@ impl State {
         child.show(&self.dir)
     }
 
+    /// How an earlier child was, as it was shown last.
+    pub(super) fn shown(&self) -> Option<ChildView> {
+        ChildView::read(&self.dir).ok().flatten()
+    }
+
     /// Records how the run ended.
     pub(super) fn end(
         &mut self,
@@ -193,8 +198,7 @@ impl State {
                 "elapsed_seconds": report.elapsed.as_secs_f64(),
             }),
         )?;
-        self.database
-            .end_run(self.run, outcome, reason.unwrap_or_default(), wall_ms())
+        self.database.end_run(self.run, outcome, reason, wall_ms())
     }
 }
 

@@ -13,7 +13,7 @@ use serde_json::json;
 use super::child::{Child, Nursery, Program, heard};
 use super::ladder::{self, Ladder, Send};
 use super::limits::{Found, Limits};
-use super::output::Outputs;
+use super::output::{Outputs, Pump};
 use super::restarts::{Next, Restarts};
 use super::said::Said;
 use super::state::State;
@@ -24,8 +24,8 @@ use crate::disk::RotatingLog;
 use crate::error::{Error, Result};
 use crate::job::{ChildView, JobPath};
 use crate::process::{
-    Exit, Forgotten, News, Target, become_subreaper, end_descendants, is_stopped, look_for,
-    stop_self,
+    Exit, Forgotten, News, Suspect, Target, become_subreaper, children, end_descendants,
+    is_own_proc, is_stopped, look_for, stop_self,
 };
 use crate::shutdown::{Budget, Mode, Origin, Phase, ShutdownToken, last_origin};
 
@@ -35,7 +35,7 @@ const SHOW: Duration = Duration::from_secs(2);
 /// How long a zombie that came to us stays before it is taken to be nobody's.
 const FORGOTTEN: Duration = Duration::from_millis(500);
 
-/// How long what the child wrote may take to be passed on after a stop that was forced.
+/// How long what the child wrote last may take to be passed on when a stop was forced.
 const LAST_OUTPUT: Duration = Duration::from_secs(1);
 
 /// Everything one supervised run is given.
@@ -104,6 +104,8 @@ impl From<Error> for NotStarted {
 pub fn supervise(run: Supervise<'_>) -> std::result::Result<Report, NotStarted> {
     let options = run.options;
     let program = find(run.command, options)?;
+    // A shell that starts something and then executes us has made it our child.
+    let not_ours = children();
     if options.owns_process {
         // For what a guard that was killed leaves, and for orphans that come to the first process of a namespace.
         become_subreaper()?;
@@ -138,7 +140,18 @@ pub fn supervise(run: Supervise<'_>) -> std::result::Result<Report, NotStarted> 
     if let Some(limit) = options.time_limit {
         run.token.time_limit(limit)?;
     }
+    if options.memory_limit.is_some() && !is_own_proc() {
+        run.observer.notice(Notice::Warning(
+            "the memory limit has no effect: /proc is that of another PID namespace".into(),
+        ));
+    }
     let now = run.token.clock().now();
+    let earlier = state.as_ref().and_then(State::shown).unwrap_or_default();
+    let view = ChildView {
+        checkpoint: earlier.checkpoint,
+        checkpoint_at_ms: earlier.checkpoint_at_ms,
+        ..ChildView::default()
+    };
     let supervisor = Supervisor {
         nursery: Nursery {
             program,
@@ -160,12 +173,13 @@ pub fn supervise(run: Supervise<'_>) -> std::result::Result<Report, NotStarted> 
         limits: Limits::new(now),
         ladder: Ladder::default(),
         restarts: Restarts::default(),
-        view: ChildView::default(),
+        view,
         is_view_stale: false,
         shown: None,
         budget_warned: false,
         requests_seen: 0,
         forgotten: Forgotten::default(),
+        not_ours,
         look_at_zombies: None,
     };
     supervisor.run()
@@ -217,67 +231,83 @@ struct Supervisor<'a> {
     /// When orphans of ours that have ended are looked at again.
     look_at_zombies: Option<Moment>,
     forgotten: Forgotten,
+    /// Children that this process had before the run.
+    not_ours: Vec<Suspect>,
 }
 
 /// How the last child ended.
 struct Last {
     exit: Option<Exit>,
+    was_asked: bool,
     is_done: bool,
     is_crash_loop: bool,
 }
 
+/// How one child ended.
+struct Ended {
+    exit: Exit,
+    /// A stop was asked for before it ended.
+    was_asked: bool,
+    /// It said that all its work is done.
+    is_done: bool,
+    lived: Duration,
+}
+
 impl Supervisor<'_> {
     fn run(mut self) -> std::result::Result<Report, NotStarted> {
-        let mut exit = None;
-        let last = loop {
-            if self.token.is_stopping() {
-                self.look_at_requests(None);
-                break Last {
-                    exit,
-                    is_done: false,
-                    is_crash_loop: false,
-                };
-            }
-            let (ended, is_done, lived) = match self.one_child(exit) {
+        let mut last = Last {
+            exit: None,
+            was_asked: true,
+            is_done: false,
+            is_crash_loop: false,
+        };
+        while !self.token.is_stopping() {
+            let ended = match self.one_child(last.exit) {
                 Ok(ended) => ended,
                 Err(refused) => {
+                    // A guard that was killed at the start may have started something.
+                    self.end_what_came_to_us();
                     self.record_failure(&refused.error);
                     return Err(refused);
                 }
             };
-            exit = Some(ended);
-            let over = |is_crash_loop| Last {
-                exit,
-                is_done,
-                is_crash_loop,
+            last = Last {
+                exit: Some(ended.exit),
+                was_asked: ended.was_asked,
+                is_done: ended.is_done,
+                is_crash_loop: false,
             };
-            if self.token.is_stopping() {
-                break over(false);
+            let is_success = ended.is_done && ended.exit == Exit::Code(0);
+            if self.token.is_stopping() || is_success {
+                break;
             }
-            match self.restarts.after(ended, lived, self.options) {
-                Next::End => break over(false),
+            match self.restarts.after(ended.exit, ended.lived, self.options) {
+                Next::End => break,
                 Next::CrashLoop { restarts } => {
-                    self.event(
-                        "crash_loop",
-                        json!({"restarts": restarts, "exit": ended.describe()}),
-                    );
-                    self.observer.notice(Notice::CrashLoop {
-                        restarts,
-                        exit: ended,
-                    });
-                    break over(true);
+                    self.name_crash_loop(restarts, ended.exit);
+                    last.is_crash_loop = true;
+                    break;
                 }
-                Next::Again(wait) => self.wait_to_restart(wait),
+                Next::Again(wait) => {
+                    self.wait_to_restart(wait);
+                    last.was_asked = self.token.is_stopping();
+                }
             }
-        };
+        }
+        self.look_at_requests(None);
         Ok(self.end(&last))
     }
 
-    /// Starts a child and looks after it until nothing of it is left. Returns how it ended, whether it said that it is done, and how long it lived.
-    fn one_child(
-        &mut self,
-        last: Option<Exit>,
-    ) -> std::result::Result<(Exit, bool, Duration), NotStarted> {
+    fn name_crash_loop(&mut self, restarts: u32, exit: Exit) {
+        self.event(
+            "crash_loop",
+            json!({"restarts": restarts, "exit": exit.describe()}),
+        );
+        self.observer.notice(Notice::CrashLoop { restarts, exit });
+    }
+
+    /// Starts a child and looks after it until nothing of it is left.
+    fn one_child(&mut self, last: Option<Exit>) -> std::result::Result<Ended, NotStarted> {
         if let Some(state) = &self.state {
             state.clear_done()?;
         }
@@ -286,6 +316,10 @@ impl Supervisor<'_> {
         let mut child = self
             .nursery
             .start(self.state.as_ref(), restart, last, now)?;
+        // The end of the one before gave what was left of it so long; that is not for this one.
+        if self.requests_seen == 0 {
+            self.ladder = Ladder::default();
+        }
         self.child_started(&child, restart, last);
         let mut is_empty = false;
         while !is_empty {
@@ -315,16 +349,7 @@ impl Supervisor<'_> {
         // What it said last may lie in the pipe still.
         self.listen(&mut child);
         if let Some(pump) = child.pump.take() {
-            let limit = if self.ladder.is_killed() {
-                LAST_OUTPUT
-            } else {
-                Duration::MAX
-            };
-            if !pump.finish(limit) {
-                self.observer.notice(Notice::Warning(
-                    "what the command wrote last was not taken in time, and is lost".into(),
-                ));
-            }
+            self.finish_output(&pump);
         }
         let exit = child.exit.unwrap_or(Exit::Signal(libc::SIGKILL));
         let is_done = child.said_done || self.state.as_ref().is_some_and(State::is_done);
@@ -351,7 +376,24 @@ impl Supervisor<'_> {
         self.is_view_stale = true;
         self.show(true);
         self.observer.notice(Notice::ChildEnded { exit, lived });
-        Ok((exit, is_done, lived))
+        Ok(Ended {
+            exit,
+            was_asked: child.was_asked,
+            is_done,
+            lived,
+        })
+    }
+
+    /// Waits until what the child wrote has been taken, unless a stop is not to wait any more.
+    fn finish_output(&mut self, pump: &Pump) {
+        while !pump.is_done_within(LAST_OUTPUT) {
+            if self.ladder.is_killed() || self.token.phase() >= Phase::Terminating {
+                self.observer.notice(Notice::Warning(
+                    "what the command wrote last was not taken in time, and is lost".into(),
+                ));
+                return;
+            }
+        }
     }
 
     fn child_started(&mut self, child: &Child, restart: u32, last: Option<Exit>) {
@@ -375,6 +417,7 @@ impl Supervisor<'_> {
 
     fn child_ended(&mut self, child: &mut Child, exit: Exit) {
         child.exit = Some(exit);
+        child.was_asked = self.token.is_stopping();
         let now = self.now();
         // Quick children leave nothing, and then this reaches nobody.
         let send = self.ladder.ended(self.options, now);
@@ -388,9 +431,15 @@ impl Supervisor<'_> {
         ));
         if let Some(exit) = child.guard.reap_orphan() {
             child.exit = Some(exit);
+            child.was_asked = self.token.is_stopping();
         }
+        self.end_what_came_to_us();
+    }
+
+    /// Ends what a killed guard left.
+    fn end_what_came_to_us(&mut self) {
         if self.options.owns_process
-            && let Err(error) = end_descendants(Duration::ZERO, &[])
+            && let Err(error) = end_descendants(Duration::ZERO, &self.not_ours)
         {
             self.observer.notice(Notice::Warning(error.chain()));
         }
@@ -643,11 +692,10 @@ impl Supervisor<'_> {
     }
 
     fn end(mut self, last: &Last) -> Report {
-        let was_asked = self.token.is_stopping();
         let exit = last.exit.unwrap_or(Exit::Code(0));
         let facts = Facts {
             exit,
-            was_asked,
+            was_asked: last.was_asked,
             is_done: last.is_done,
             was_killed: self.ladder.is_killed() && matches!(exit, Exit::Signal(libc::SIGKILL)),
             stop_exit_code: self.stop_exit_code,

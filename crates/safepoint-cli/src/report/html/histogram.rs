@@ -24,7 +24,7 @@ struct Histogram<'a> {
 /// The histogram of a job whose `of` took their time; nothing if there are none.
 pub(super) fn section(history: &History, of: &str) -> String {
     // A few are better read in their table.
-    if history.kind == Kind::Supervised && history.done.count + history.failed.count < 5 {
+    if history.kind == Kind::Supervised && history.done.count + history.failed.count < 20 {
         return String::new();
     }
     let bars = Durations::bars_of(&[&history.done, &history.failed], BARS);

@@ -242,3 +242,140 @@ impl Log {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Log {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("events.jsonl");
+        disk::replace(&path, text.as_bytes()).expect("written");
+        Log::read(&path).expect("read")
+    }
+
+    fn line(second: u32, run: u32, event: &str, more: &str) -> String {
+        format!(
+            "{{\"timestamp\":\"1970-01-01T00:00:{second:02}.000Z\",\"event\":\"{event}\",\"job\":\"x\",\"run\":{run}{more}}}\n"
+        )
+    }
+
+    #[test]
+    fn stops_end_with_their_run_and_pauses_with_their_like() {
+        let stop = ",\"source\":\"USER\",\"mode\":\"GRACEFUL\",\"message\":\"SIGINT\"";
+        let log = read(
+            &[
+                line(1, 1, "interrupt_initiated", stop),
+                line(2, 2, "suspended", ""),
+                line(3, 2, "paused_rate_limit", ",\"seconds\":9"),
+                line(4, 2, "continued", ""),
+                line(5, 2, "interrupt_initiated", stop),
+                line(6, 2, "interrupt_initiated", stop),
+                line(7, 2, "resumed", ""),
+                line(8, 2, "interrupt_completed", ",\"given_up\":3"),
+            ]
+            .concat(),
+        );
+        let ends: Vec<_> = log
+            .stops
+            .iter()
+            .map(|stop| (stop.completed_at_ms, stop.given_up))
+            .collect();
+        assert_eq!(
+            ends,
+            [(None, None), (Some(8000), Some(3)), (Some(8000), Some(3))]
+        );
+        assert_eq!(log.stops[0].message, "SIGINT");
+        let pauses: Vec<_> = log
+            .pauses
+            .iter()
+            .map(|pause| (pause.from_ms, pause.to_ms))
+            .collect();
+        assert_eq!(pauses, [(2000, Some(4000)), (3000, Some(7000))]);
+        assert_eq!(
+            (log.last_of(1), log.last_of(2), log.last_of(3)),
+            (Some(1000), Some(8000), None)
+        );
+    }
+
+    #[test]
+    fn children_are_told_apart_and_the_last_one_may_be_unseen() {
+        let log = read(
+            &[
+                line(1, 1, "child_started", ",\"pid\":7,\"restart\":0"),
+                line(2, 1, "child_ended", ",\"pid\":7,\"exit\":\"exit 1\",\"code\":1,\"signal\":null,\"finished\":false"),
+                line(3, 1, "restarting", ",\"in_seconds\":0.5,\"restart\":1"),
+                line(4, 1, "child_started", ",\"pid\":8,\"restart\":1"),
+                // Of a process that is not known.
+                line(5, 1, "child_ended", ",\"pid\":9,\"exit\":\"exit 0\",\"finished\":true"),
+                line(6, 2, "child_started", ",\"pid\":7,\"restart\":0"),
+                line(7, 2, "child_ended", ",\"pid\":7,\"exit\":\"killed by SIGTERM\",\"code\":null,\"signal\":15,\"finished\":true"),
+            ]
+            .concat(),
+        );
+        let seen: Vec<_> = log
+            .children
+            .iter()
+            .map(|child| {
+                (
+                    child.run,
+                    child.pid,
+                    child.restart,
+                    child.ended_at_ms,
+                    child.is_finished,
+                )
+            })
+            .collect();
+        assert_eq!(
+            seen,
+            [
+                (1, 7, 0, Some(2000), false),
+                (1, 8, 1, None, false),
+                (2, 7, 0, Some(7000), true)
+            ]
+        );
+        assert_eq!(
+            (log.children[0].code, log.children[2].signal),
+            (Some(1), Some(15))
+        );
+        let fields = [("in_seconds", "0.5"), ("restart", "1")];
+        assert_eq!(
+            log.marks[0].fields,
+            fields.map(|(name, value)| (name.to_owned(), value.to_owned()))
+        );
+    }
+
+    #[test]
+    fn what_is_no_event_is_left_out() {
+        let long = format!("\"{}\"\n", "x".repeat(MAX_LINE));
+        let torn = line(3, 1, "limit_warning", "");
+        let log = read(
+            &[
+                "\n{}\n[1]\nnonsense\n\u{0}\n",
+                &long,
+                &line(1, 1, "checkpoint", ",\"id\":4"),
+                &line(2, 1, "something_new", ""),
+                "{\"timestamp\":\"yesterday\",\"event\":\"checkpoint\",\"run\":1}\n",
+                torn.trim_end(),
+            ]
+            .concat(),
+        );
+        let events: Vec<&str> = log.marks.iter().map(|mark| mark.event.as_str()).collect();
+        assert_eq!(
+            events,
+            ["checkpoint"],
+            "a line without its end was cut off by a power cut"
+        );
+        assert_eq!(log.last_of(1), Some(2000));
+        assert_eq!(read("").last_of(1), None);
+    }
+
+    #[test]
+    fn only_the_last_moments_are_kept() {
+        let one = line(1, 1, "checkpoint", ",\"id\":0");
+        let last = line(2, 1, "checkpoint", ",\"id\":1");
+        let log = read(&(one.repeat(MAX_MOMENTS + 10) + &last));
+        assert_eq!(log.marks.len(), MAX_MOMENTS);
+        assert_eq!(log.marks.back().map(|mark| mark.at_ms), Some(2000));
+    }
+}

@@ -27,11 +27,11 @@ use std::ffi::{CStr, CString, c_char};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
-use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 
 use self::line::{Line, Order, Said};
 use super::child::Exit;
-use super::procfs::boot_ticks;
+use super::procfs::{self, boot_ticks};
 use super::signals::SignalSet;
 use crate::error::{Error, ErrorKind};
 
@@ -193,11 +193,15 @@ impl Guard {
         }
     }
 
-    /// How the child ended, once the guard is lost and the child has become ours; waits for that end, which `PR_SET_PDEATHSIG` brings.
+    /// How the child ended, once the guard is lost and the child has become ours; ends it, if the guard's end did not. Nothing when it went to another.
     pub(crate) fn reap_orphan(&self) -> Option<Exit> {
-        if self.has_ended {
+        let us = rustix::process::getpid().as_raw_nonzero().get();
+        let is_ours = procfs::stat(self.child).is_some_and(|stat| stat.parent == us);
+        if self.has_ended || !is_ours {
             return None;
         }
+        // A program that was executed with the rights of another user has lost its `PR_SET_PDEATHSIG`. Unreaped, its number is its own.
+        let _ = kill_process(self.child, Signal::KILL);
         let status = waitid(WaitId::Pid(self.child), WaitIdOptions::EXITED);
         let status = status.ok().flatten()?;
         match (status.exit_status(), status.terminating_signal()) {

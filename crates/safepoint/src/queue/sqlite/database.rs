@@ -479,7 +479,7 @@ impl Database {
         &mut self,
         run: u32,
         outcome: &str,
-        reason: &str,
+        reason: Option<&str>,
         ended_at_ms: i64,
     ) -> Result<()> {
         self.connection
