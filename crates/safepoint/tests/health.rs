@@ -646,7 +646,9 @@ fn liveness_answers_soon_whatever_clients_do() {
                 let mut buffer = vec![0; 64 * 1024];
                 while reading.read(&mut buffer).is_ok_and(|count| count > 0) {}
             });
-            while !ended.load(Ordering::Relaxed) && stream.write_all(&request).is_ok() {}
+            while !ended.load(Ordering::Relaxed) && stream.write_all(&request).is_ok() {
+                std::hint::spin_loop();
+            }
             let _ = stream.shutdown(Half::Both);
         });
         program.lives("during a flood of connections and of requests on one connection");

@@ -139,6 +139,20 @@ pub(crate) struct SuperviseArgs {
     pub(crate) log_files: Option<usize>,
 }
 
+/// The variables that stand for options of `safepoint supervise`, and that its command is not to get.
+pub(super) const OPTION_VARIABLES: [&str; 10] = [
+    "SAFEPOINT_NAME",
+    "SAFEPOINT_GRACE",
+    "SAFEPOINT_KILL_AFTER",
+    "SAFEPOINT_STOP_EXIT_CODE",
+    "SAFEPOINT_TIME_LIMIT",
+    "SAFEPOINT_HTTP",
+    "SAFEPOINT_HTTP_TOKEN_FILE",
+    "SAFEPOINT_HTTP_HOST",
+    "SAFEPOINT_READY_COMMAND",
+    "SAFEPOINT_READY_DELAY",
+];
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum RestartWhen {
     Never,
@@ -181,6 +195,19 @@ fn parse_size(text: &str) -> Result<u64, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_variable_of_an_option_is_known() {
+        let command = SuperviseArgs::augment_args(clap::Command::new("supervise"));
+        let variables = command.get_arguments().filter_map(clap::Arg::get_env);
+        let mut named: Vec<String> = variables
+            .map(|name| name.to_string_lossy().into_owned())
+            .collect();
+        named.sort();
+        let mut known = OPTION_VARIABLES.map(str::to_owned).to_vec();
+        known.sort();
+        assert_eq!(named, known);
+    }
 
     #[test]
     fn sizes_are_read() {

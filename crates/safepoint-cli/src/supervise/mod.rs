@@ -7,6 +7,7 @@ mod signals;
 mod sources;
 mod termination;
 
+use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -14,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use safepoint::job::JobPath;
-use safepoint::process::{SignalSet, is_in_foreground};
+use safepoint::process::SignalSet;
 use safepoint::shutdown::{Shutdown, ShutdownToken, Source};
 use safepoint::supervise::{
     Handle, Live, Log, Notice, Observer, Options, Outputs, Report, Restart, Supervise, Verdict,
@@ -23,8 +24,8 @@ use safepoint::supervise::{
 use safepoint::systemd::Systemd;
 use safepoint::{Error, ErrorKind, Result};
 
-use self::args::RestartWhen;
 pub(crate) use self::args::SuperviseArgs;
+use self::args::{OPTION_VARIABLES, RestartWhen};
 use self::screen::Screen;
 use crate::context::{self, Context};
 use crate::exit::{self, Exit};
@@ -33,6 +34,10 @@ use crate::settings;
 
 /// Runs `safepoint supervise`.
 pub(crate) fn command(context: &Context, args: &SuperviseArgs) -> Result<Exit> {
+    run(context, args).or_else(|error| refusal(125, error))
+}
+
+fn run(context: &Context, args: &SuperviseArgs) -> Result<Exit> {
     // What was ignored or blocked from the start is so for the command, too; asked before any handler is there.
     let (ignored, blocked) = (SignalSet::ignored(), SignalSet::blocked());
     let name = args.name.clone().unwrap_or_else(|| name::of(&args.command));
@@ -49,6 +54,10 @@ pub(crate) fn command(context: &Context, args: &SuperviseArgs) -> Result<Exit> {
     };
     let handle = Handle::new()?;
     let shutdown = listen(args, &handle)?;
+    // From the background of a terminal we write all the same; the threads that look after signals were started before.
+    SignalSet::default()
+        .with(signal_hook::consts::SIGTTOU)
+        .block();
     let token = shutdown.token();
     let sources = sources::start(args, &token)?;
     let state = (!args.no_state).then_some(&path);
@@ -135,11 +144,9 @@ fn systemd(token: &ShutdownToken) -> Result<Systemd> {
 
 /// The exit for a run that could not begin: that of the command's own fault, or that of the kind of error.
 fn refusal(code: u8, error: Error) -> Result<Exit> {
-    let has_own_code = matches!(
-        error.kind(),
-        ErrorKind::Busy | ErrorKind::Corrupt | ErrorKind::Incompatible
-    );
-    if code == 125 && has_own_code {
+    // Ours, and nothing that a kind of error has a code for.
+    let is_plain = matches!(error.kind(), ErrorKind::Io | ErrorKind::Closed);
+    if code == 125 && !is_plain {
         return Err(error);
     }
     context::say_error(&error);
@@ -201,8 +208,8 @@ fn options(args: &SuperviseArgs) -> Options {
         kill_after: args.kill_after.unwrap_or(defaults.kill_after),
         to_group: args.group,
         map: args.map_signal.clone(),
-        // A command that may read from the terminal stays in our group, which is in its foreground.
-        shares_group: is_in_foreground(std::io::stdin()),
+        // Where there is a terminal the command stays in our group: it may read, and the shell's `fg` and `bg` mean it, too.
+        shares_group: std::fs::File::open("/dev/tty").is_ok(),
         restart: match args.restart {
             None | Some(RestartWhen::Never) => Restart::Never,
             Some(RestartWhen::OnFailure) => Restart::OnFailure,
@@ -220,10 +227,17 @@ fn options(args: &SuperviseArgs) -> Options {
             files: args.log_files.unwrap_or(3),
         }),
         owns_process: true,
-        environment: std::env::vars_os().collect(),
+        environment: environment(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         ..defaults
     }
+}
+
+/// The environment of the command: ours, without what was an option for us. A supervisor below us has its own.
+fn environment() -> Vec<(OsString, OsString)> {
+    std::env::vars_os()
+        .filter(|(name, _)| !OPTION_VARIABLES.iter().any(|option| name == option))
+        .collect()
 }
 
 fn outputs() -> Result<Outputs> {

@@ -1,6 +1,8 @@
 //! Notices of a supervised run as lines on standard error.
 
 use std::io::Write;
+use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
+use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
 use safepoint::process::Exit;
@@ -11,29 +13,62 @@ use crate::context::Context;
 use crate::render::safe;
 use crate::time::show_duration;
 
+/// Lines that may wait for a slow terminal; more are left out.
+const BACKLOG: usize = 256;
+
+/// How long the last lines may take to be written.
+const LAST: Duration = Duration::from_millis(500);
+
 /// Says what happens. Who asked for quiet hears of stops, kills and trouble only.
+///
+/// The lines are written by a thread, so that a terminal or a pipe that nobody reads keeps nobody from being stopped.
 pub(super) struct Screen {
     verbosity: i8,
     job: String,
+    /// Nothing when there is no thread to be had: then nothing is said.
+    lines: Option<SyncSender<String>>,
+    /// Hangs up when all is written.
+    written: Receiver<()>,
 }
 
 impl Screen {
     pub(super) fn new(context: &Context, job: &str) -> Self {
+        let (lines, waiting) = sync_channel::<String>(BACKLOG);
+        let (done, written) = channel::<()>();
+        let started = std::thread::Builder::new()
+            .name("safepoint-screen".into())
+            .spawn(move || {
+                for line in waiting {
+                    // Nobody is left to tell if standard error is closed.
+                    let _ = writeln!(anstream::stderr().lock(), "safepoint: {line}");
+                }
+                drop(done);
+            });
         Self {
             verbosity: context.verbosity,
             job: job.to_owned(),
+            lines: started.is_ok().then_some(lines),
+            written,
+        }
+    }
+}
+
+impl Drop for Screen {
+    fn drop(&mut self) {
+        if self.lines.take().is_some() {
+            let _ = self.written.recv_timeout(LAST);
         }
     }
 }
 
 impl Observer for Screen {
     fn notice(&mut self, notice: Notice) {
-        let Some((level, text)) = line(&notice, &self.job) else {
+        let (Some((level, text)), Some(lines)) = (line(&notice, &self.job), &self.lines) else {
             return;
         };
         if self.verbosity >= level {
-            // Nobody is left to tell if standard error is closed.
-            let _ = writeln!(anstream::stderr().lock(), "safepoint: {text}");
+            // One that does not fit is left out.
+            let _ = lines.try_send(text);
         }
     }
 }

@@ -116,18 +116,28 @@ impl RotatingLog {
         }
     }
 
-    /// Appends bytes. Logs are a help, not state: they are not synced.
+    /// Appends bytes. Logs are a help, not state: they are not synced. A file that somebody removed is begun anew.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Io`](crate::ErrorKind::Io) when it cannot be written.
+    /// [`ErrorKind::Io`](crate::ErrorKind::Io) when it cannot be written; the next call tries again.
     pub fn append(&mut self, bytes: &[u8]) -> Result<()> {
+        let longest = usize::try_from(self.limit).unwrap_or(usize::MAX).max(1);
+        bytes
+            .chunks(longest)
+            .try_for_each(|part| self.append_part(part))
+    }
+
+    /// Appends what fits into one file.
+    fn append_part(&mut self, bytes: &[u8]) -> Result<()> {
         if self.file.is_none() {
             let file = open_append(&self.path)?;
             self.size = file.metadata().map_or(0, |metadata| metadata.len());
             self.file = Some(file);
         }
         if self.size > 0 && self.size + bytes.len() as u64 > self.limit {
+            // Whatever fails from here on, the next call begins with the file of that name.
+            self.file = None;
             self.put_aside()?;
             self.file = Some(open_append(&self.path)?);
             self.size = 0;
@@ -151,22 +161,23 @@ impl RotatingLog {
             name.push(ending);
             PathBuf::from(name)
         };
-        let refuse = |error| Error::io("rotate", &self.path, error);
+        let done = |moved: std::io::Result<()>| match moved {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(Error::io("rotate", &self.path, error))
+            }
+            // Somebody may have removed one.
+            _ => Ok(()),
+        };
         let mut target = None;
         for ending in self.endings.iter().rev() {
             let file = named(ending);
             if let Some(older) = target.replace(file.clone()) {
-                match fs::rename(&file, older) {
-                    Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                        return Err(refuse(error));
-                    }
-                    _ => {}
-                }
+                done(fs::rename(&file, older))?;
             }
         }
         match target {
-            Some(youngest) => fs::rename(&self.path, youngest).map_err(refuse),
-            None => fs::remove_file(&self.path).map_err(refuse),
+            Some(youngest) => done(fs::rename(&self.path, youngest)),
+            None => done(fs::remove_file(&self.path)),
         }
     }
 }
@@ -188,5 +199,10 @@ mod tests {
         assert_eq!(read("log.1").as_deref(), Some("cc"));
         assert_eq!(read("log.2").as_deref(), Some("bb"));
         assert_eq!(read("log.3"), None);
+        // Removed by somebody, or too much at once: it goes on.
+        fs::remove_file(&path).expect("removed");
+        log.append(b"eeeffg").expect("written");
+        assert_eq!(read("log").as_deref(), Some("ffg"));
+        assert_eq!(read("log.1").as_deref(), Some("eee"));
     }
 }

@@ -80,7 +80,7 @@ mod tests {
         assert_eq!(durations.beyond(), 1);
         assert_eq!(
             durations.sum(),
-            Duration::from_micros(9_999_999_999 + 7_001)
+            Duration::from_micros(9_999_999_999) + Duration::from_micros(7_001)
         );
     }
 }

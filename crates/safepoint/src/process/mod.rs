@@ -40,7 +40,7 @@ pub(crate) use leader::{Leader, Reaping, discard};
 #[cfg(feature = "health")]
 pub(crate) use own_use::OwnUse;
 #[cfg(feature = "job")]
-pub use pause::{is_in_foreground, stop_self};
+pub use pause::stop_self;
 #[cfg(feature = "job")]
 pub use procfs::{boot_id, clock_ticks, is_alive, start_ticks};
 #[cfg(feature = "job")]

@@ -53,6 +53,21 @@ impl SignalSet {
         })
     }
 
+    /// Blocks these signals on this thread, and on those that it starts from now on.
+    ///
+    /// A thread that blocks SIGTTOU may write to a terminal from the background, where it would be stopped otherwise. Source: termios(3), `TOSTOP`.
+    pub fn block(self) {
+        // SAFETY: the set is of this stack, and filled before it is read.
+        unsafe {
+            let mut set = MaybeUninit::<libc::sigset_t>::zeroed().assume_init();
+            libc::sigemptyset(&raw mut set);
+            for signal in self.iter() {
+                libc::sigaddset(&raw mut set, signal);
+            }
+            libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, ptr::null_mut());
+        }
+    }
+
     /// The signals that are blocked on this thread now.
     pub fn blocked() -> Self {
         let mut mask = MaybeUninit::<libc::sigset_t>::zeroed();

@@ -52,8 +52,8 @@ static ORIGINS: [AtomicU8; SIGNALS] = [const { AtomicU8::new(0) }; SIGNALS];
 pub enum Origin {
     /// Another process, or not known.
     Process,
-    /// The kernel: for the signals of a terminal (SIGINT, SIGQUIT, SIGTSTP, SIGHUP, SIGWINCH) that means the terminal, which sends them to all processes of the
-    /// group in its foreground.
+    /// The kernel: of SIGINT, SIGQUIT, SIGTSTP and SIGWINCH that means the terminal, which sends them to all processes of the group in its foreground. SIGHUP it sends
+    /// to the leader of the session alone.
     Kernel,
     /// This process itself.
     Own,

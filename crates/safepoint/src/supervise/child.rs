@@ -9,7 +9,7 @@ use super::said::Ear;
 use super::state::State;
 use super::supervisor::NotStarted;
 use super::{Handle, Options};
-use crate::clock::{Moment, since_boot};
+use crate::clock::{Clock, Moment};
 use crate::disk::RotatingLog;
 use crate::error::{Error, Result};
 use crate::process::{Exit, Guard, GuardedProgram};
@@ -67,6 +67,7 @@ pub(super) struct Nursery<'a> {
     pub(super) program: Program,
     pub(super) options: &'a Options,
     pub(super) handle: Handle,
+    pub(super) clock: Clock,
     pub(super) outputs: Option<Outputs>,
     pub(super) log: Option<Arc<Mutex<RotatingLog>>>,
     pub(super) name: String,
@@ -85,14 +86,13 @@ impl Nursery<'_> {
         let number = free_number();
         let mut pump = match &self.outputs {
             Some(outputs) => {
-                let handle = self.handle.clone();
-                let heard = move || heard(&handle);
-                Some(Pump::start(outputs, self.log.as_ref(), heard).map_err(NotStarted::ours)?)
+                let started = Pump::start(outputs, self.log.as_ref(), &self.handle, &self.clock);
+                Some(started.map_err(NotStarted::ours)?)
             }
             None => None,
         };
         let environment = self.environment(state, number, restarts, last);
-        heard(&self.handle);
+        self.handle.heard(&self.clock);
         let ends = pump.as_ref().and_then(Pump::ends);
         let guard = Guard::start(&GuardedProgram {
             program: &self.program.file,
@@ -160,16 +160,6 @@ impl Nursery<'_> {
         environment.extend(own.filter_map(|(name, value)| pair(OsStr::new(name), &value)));
         environment
     }
-}
-
-/// Notes that the child was heard of.
-pub(super) fn heard(handle: &Handle) {
-    let now = u64::try_from(since_boot().as_millis()).unwrap_or(u64::MAX);
-    let gauge = handle.gauge();
-    // Relaxed: a lone number.
-    gauge
-        .heard_ms
-        .store(now, std::sync::atomic::Ordering::Relaxed);
 }
 
 /// The number of the control descriptor in the child: the first that it does not inherit for another use, from 3 on, for shells can name only those to 9.

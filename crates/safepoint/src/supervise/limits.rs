@@ -1,12 +1,11 @@
 //! Limits that become stop requests: time, silence, memory. (A budget is one of the stop itself.)
 
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rustix::process::Pid;
 
 use super::{Handle, Options};
-use crate::clock::{Moment, since_boot};
+use crate::clock::Moment;
 use crate::process::resident_bytes_below;
 use crate::shutdown::{Source, StopRequest};
 
@@ -89,7 +88,7 @@ impl Limits {
             )));
         }
         if let (Some(limit), Some(_)) = (options.idle_limit, guard) {
-            let silent = silence(handle);
+            let silent = handle.silence(now);
             let (used, whole) = (millis(silent), millis(limit));
             match self.idle.look(used, whole) {
                 Some(true) => found.push(Found::Reached(StopRequest::graceful(
@@ -130,31 +129,32 @@ impl Limits {
     }
 
     /// How long until something may be due.
-    pub(super) fn next(&self, now: Moment, options: &Options, handle: &Handle) -> Option<Duration> {
+    pub(super) fn next(
+        &self,
+        now: Moment,
+        options: &Options,
+        handle: &Handle,
+        is_alive: bool,
+    ) -> Option<Duration> {
         let time = options
             .time_limit
             .filter(|_| !self.is_time_told)
             .map(|limit| (self.began + limit.mul_f64(0.8)).since(now));
-        let idle = options.idle_limit.and_then(|limit| {
+        let idle = options.idle_limit.filter(|_| is_alive).and_then(|limit| {
             let mark = match (self.idle.is_near, self.idle.is_reached) {
                 (_, true) => return None,
                 (true, false) => limit,
                 (false, false) => limit.mul_f64(0.8),
             };
             // A millisecond more, for the clock of silence counts whole ones.
-            Some(mark.saturating_sub(silence(handle)) + Duration::from_millis(1))
+            Some(mark.saturating_sub(handle.silence(now)) + Duration::from_millis(1))
         });
         let memory = options
             .memory_limit
-            .filter(|_| !self.memory.is_reached)
+            .filter(|_| is_alive && !self.memory.is_reached)
             .map(|_| (self.looked_at_memory + LOOK).since(now));
         [time, idle, memory].into_iter().flatten().min()
     }
-}
-
-fn silence(handle: &Handle) -> Duration {
-    let heard = Duration::from_millis(handle.gauge().heard_ms.load(Ordering::Relaxed));
-    since_boot().saturating_sub(heard)
 }
 
 fn millis(time: Duration) -> u64 {

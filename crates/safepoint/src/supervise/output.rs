@@ -8,8 +8,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 
+use super::Handle;
+use crate::clock::Clock;
 use crate::disk::RotatingLog;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -35,11 +38,12 @@ pub(super) struct Pump {
 }
 
 impl Pump {
-    /// Starts passing on. `heard` is called whenever something came.
+    /// Starts passing on. `handle` is told whenever something came, and what went wrong.
     pub(super) fn start(
         outputs: &Outputs,
         log: Option<&Arc<Mutex<RotatingLog>>>,
-        heard: impl Fn() + Clone + Send + 'static,
+        handle: &Handle,
+        clock: &Clock,
     ) -> Result<Self> {
         let refuse = |error: std::io::Error| {
             Error::new(ErrorKind::Io, "cannot read what the command writes").with_source(error)
@@ -55,12 +59,14 @@ impl Pump {
                 reading,
                 target: target.try_clone().map_err(refuse)?,
                 log: log.cloned(),
+                handle: handle.clone(),
+                clock: clock.clone(),
             };
-            let (heard, done) = (heard.clone(), done.clone());
+            let done = done.clone();
             std::thread::Builder::new()
                 .name("safepoint-output".into())
                 .spawn(move || {
-                    stream.pass_on(heard);
+                    stream.pass_on();
                     drop(done);
                 })
                 .map_err(refuse)?;
@@ -91,44 +97,53 @@ struct Stream {
     reading: OwnedFd,
     target: OwnedFd,
     log: Option<Arc<Mutex<RotatingLog>>>,
+    handle: Handle,
+    clock: Clock,
 }
 
 impl Stream {
-    fn pass_on(self, heard: impl Fn()) {
+    fn pass_on(self) {
         let mut buffer = vec![0; BUFFER];
         loop {
             let count = match rustix::io::read(&self.reading, &mut buffer) {
                 Ok(0) => return,
                 Ok(count) => count,
-                Err(rustix::io::Errno::INTR) => continue,
+                Err(Errno::INTR) => continue,
                 Err(_) => return,
             };
-            heard();
+            self.handle.heard(&self.clock);
             if let Some(log) = &self.log {
                 let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
                 // A log is a help: a disk that is full does not stop the work.
-                let _ = log.append(&buffer[..count]);
+                if let Err(error) = log.append(&buffer[..count]) {
+                    self.handle.leave_word(error.chain());
+                }
             }
-            if !write_all(&self.target, &buffer[..count]) {
+            match write_all(&self.target, &buffer[..count]) {
+                Ok(()) => {}
                 // Nobody reads: the child learns it from its next write, as it would without us.
-                return;
+                Err(Errno::PIPE) => return,
+                // A full disk, a terminal that was closed: the work goes on without this piece of its output.
+                Err(error) => self.handle.leave_word(format!(
+                    "what the command wrote could not be passed on: {}",
+                    std::io::Error::from(error)
+                )),
             }
         }
     }
 }
 
-/// Writes all of it; false when nobody reads.
-fn write_all(target: &OwnedFd, mut bytes: &[u8]) -> bool {
+fn write_all(target: &OwnedFd, mut bytes: &[u8]) -> std::result::Result<(), Errno> {
     while !bytes.is_empty() {
         match rustix::io::write(target, bytes) {
             Ok(count) => bytes = &bytes[count..],
-            Err(rustix::io::Errno::INTR) => {}
+            Err(Errno::INTR) => {}
             // Another program has made the terminal non-blocking.
-            Err(rustix::io::Errno::AGAIN) => {
+            Err(Errno::AGAIN) => {
                 let _ = poll(&mut [PollFd::new(target, PollFlags::OUT)], None);
             }
-            Err(_) => return false,
+            Err(error) => return Err(error),
         }
     }
-    true
+    Ok(())
 }

@@ -1,10 +1,12 @@
 //! What other threads may ask of a supervised run, and what they see of it.
 
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use crate::bell::Bell;
+use crate::clock::{Clock, Moment};
 use crate::error::{Error, ErrorKind, Result};
 use crate::process::SignalSet;
 
@@ -19,6 +21,7 @@ struct Shared {
     forward: AtomicU64,
     suspend: AtomicBool,
     orphans: AtomicBool,
+    trouble: Mutex<Option<String>>,
     gauge: Gauge,
 }
 
@@ -29,7 +32,7 @@ pub struct Gauge {
     pub pid: AtomicU32,
     /// How often a child was started again.
     pub restarts: AtomicU32,
-    /// When the child last wrote or said something, in milliseconds since boot; 0 where nobody listens.
+    /// When the child last wrote or said something, in milliseconds of the run's clock.
     pub heard_ms: AtomicU64,
 }
 
@@ -48,6 +51,7 @@ impl Handle {
             forward: AtomicU64::new(0),
             suspend: AtomicBool::new(false),
             orphans: AtomicBool::new(false),
+            trouble: Mutex::default(),
             gauge: Gauge::default(),
         })))
     }
@@ -75,6 +79,33 @@ impl Handle {
     /// How the run is.
     pub fn gauge(&self) -> &Gauge {
         &self.0.gauge
+    }
+
+    /// Notes that the child was heard of.
+    pub(super) fn heard(&self, clock: &Clock) {
+        let now = clock.now().since(Moment::default());
+        let now = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+        self.0.gauge.heard_ms.store(now, Ordering::Relaxed);
+    }
+
+    /// For how long the child has been silent.
+    pub(super) fn silence(&self, now: Moment) -> Duration {
+        let heard = Duration::from_millis(self.0.gauge.heard_ms.load(Ordering::Relaxed));
+        now.since(Moment::default() + heard)
+    }
+
+    /// Leaves word of something that went wrong with the child's output.
+    pub(super) fn leave_word(&self, trouble: String) {
+        let place = self.0.trouble.lock();
+        place
+            .unwrap_or_else(PoisonError::into_inner)
+            .get_or_insert(trouble);
+        self.0.bell.ring();
+    }
+
+    pub(super) fn take_trouble(&self) -> Option<String> {
+        let place = self.0.trouble.lock();
+        place.unwrap_or_else(PoisonError::into_inner).take()
     }
 
     pub(super) fn wake(&self) {

@@ -27,6 +27,8 @@ const DONE: &str = "done";
 pub(super) struct State {
     dir: StateDir,
     database: Database,
+    /// The file system does not tell what other machines do.
+    polls: bool,
     _ownership: Ownership,
     control: Control,
     events: Events,
@@ -51,8 +53,9 @@ impl State {
         version: &str,
         kill_after: Duration,
     ) -> Result<Self> {
-        StateDir::create(&path.root)?;
-        let dir = StateDir::create(&path.dir())?;
+        let hint = "name another place with `--state-dir`, or keep no state with `--no-state`";
+        StateDir::create(&path.root).map_err(|error| error.with_hint(hint))?;
+        let dir = StateDir::create(&path.dir()).map_err(|error| error.with_hint(hint))?;
         dir.make_private()?;
         let ownership = take_job(path)?;
         let control = Control::watch(&dir)?;
@@ -89,6 +92,7 @@ impl State {
             in_progress: InProgressFile::create(&dir, run, 1, 1)?,
             dir,
             database,
+            polls: locking == Locking::Exclusive,
             _ownership: ownership,
             control,
             events,
@@ -121,6 +125,11 @@ impl State {
     /// The file that keeps what the child writes.
     pub(super) fn log(&self) -> Result<std::path::PathBuf> {
         Ok(self.dir.subdir(LOGS)?.file("output.log"))
+    }
+
+    /// Whether `safepoint stop` of another machine has to be looked for.
+    pub(super) fn polls(&self) -> bool {
+        self.polls
     }
 
     /// The watch for `safepoint stop`.

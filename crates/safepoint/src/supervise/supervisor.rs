@@ -10,7 +10,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::Pid;
 use serde_json::json;
 
-use super::child::{Child, Nursery, Program, heard};
+use super::child::{Child, Nursery, Program};
 use super::ladder::{self, Ladder, Send};
 use super::limits::{Found, Limits};
 use super::output::{Outputs, Pump};
@@ -31,6 +31,15 @@ use crate::shutdown::{Budget, Mode, Origin, Phase, ShutdownToken, last_origin};
 
 /// How often what the child says of itself is written for others, at most.
 const SHOW: Duration = Duration::from_secs(2);
+
+/// How often somebody on another machine is looked for who wants a stop, where the file system does not tell.
+const POLL: Duration = Duration::from_secs(1);
+
+/// A wait that took so much longer than it should was one in which nothing ran.
+const OVERSLEPT: Duration = Duration::from_secs(1);
+
+/// How long the tree may take to be gone once it was killed. What is left then waits for a device, or is not ours to kill.
+const GONE_WITHIN: Duration = Duration::from_secs(5);
 
 /// How long a zombie that came to us stays before it is taken to be nobody's.
 const FORGOTTEN: Duration = Duration::from_millis(500);
@@ -157,6 +166,7 @@ pub fn supervise(run: Supervise<'_>) -> std::result::Result<Report, NotStarted> 
             program,
             options,
             handle: run.handle.clone(),
+            clock: run.token.clock().clone(),
             outputs: run.outputs,
             log,
             name: run.name.to_owned(),
@@ -179,6 +189,7 @@ pub fn supervise(run: Supervise<'_>) -> std::result::Result<Report, NotStarted> 
         budget_warned: false,
         requests_seen: 0,
         forgotten: Forgotten::default(),
+        abandon_at: None,
         not_ours,
         look_at_zombies: None,
     };
@@ -231,6 +242,8 @@ struct Supervisor<'a> {
     /// When orphans of ours that have ended are looked at again.
     look_at_zombies: Option<Moment>,
     forgotten: Forgotten,
+    /// The tree was killed: a guard that has not ended it by then is given up.
+    abandon_at: Option<Moment>,
     /// Children that this process had before the run.
     not_ours: Vec<Suspect>,
 }
@@ -308,9 +321,10 @@ impl Supervisor<'_> {
 
     /// Starts a child and looks after it until nothing of it is left.
     fn one_child(&mut self, last: Option<Exit>) -> std::result::Result<Ended, NotStarted> {
-        if let Some(state) = &self.state {
-            state.clear_done()?;
-        }
+        // A marker that cannot be removed may be an earlier child's, and says nothing.
+        let cleared = self.state.as_ref().map_or(Ok(()), State::clear_done);
+        let trusts_marker = cleared.is_ok();
+        self.tell(cleared);
         let restart = self.restarts.total;
         let now = self.now();
         let mut child = self
@@ -331,9 +345,11 @@ impl Supervisor<'_> {
             while let Some(send) = self.ladder.due(self.options, now) {
                 self.send(&child, send);
             }
+            self.look_at_guard(&child);
+            self.look_at_output();
             self.show(false);
             self.reap_forgotten();
-            self.sleep(Some(&child));
+            self.sleep(&child);
             self.listen(&mut child);
             while let Some(news) = child.guard.next() {
                 match news {
@@ -346,13 +362,15 @@ impl Supervisor<'_> {
                 }
             }
         }
+        self.abandon_at = None;
         // What it said last may lie in the pipe still.
         self.listen(&mut child);
         if let Some(pump) = child.pump.take() {
             self.finish_output(&pump);
         }
         let exit = child.exit.unwrap_or(Exit::Signal(libc::SIGKILL));
-        let is_done = child.said_done || self.state.as_ref().is_some_and(State::is_done);
+        let is_marked = trusts_marker && self.state.as_ref().is_some_and(State::is_done);
+        let is_done = child.said_done || is_marked;
         let lived = self.now().since(child.began);
         let fields = match exit {
             Exit::Code(code) => json!({"code": code, "signal": null}),
@@ -387,6 +405,7 @@ impl Supervisor<'_> {
     /// Waits until what the child wrote has been taken, unless a stop is not to wait any more.
     fn finish_output(&mut self, pump: &Pump) {
         while !pump.is_done_within(LAST_OUTPUT) {
+            self.look_at_requests(None);
             if self.ladder.is_killed() || self.token.phase() >= Phase::Terminating {
                 self.observer.notice(Notice::Warning(
                     "what the command wrote last was not taken in time, and is lost".into(),
@@ -427,7 +446,7 @@ impl Supervisor<'_> {
     /// The guard was killed: the child went with it, and what it left came to us.
     fn guard_lost(&mut self, child: &mut Child) {
         self.observer.notice(Notice::Warning(
-            "the guard of the command was killed, and the command with it".into(),
+            "the guard of the command is gone: what is left is ended without it".into(),
         ));
         if let Some(exit) = child.guard.reap_orphan() {
             child.exit = Some(exit);
@@ -460,17 +479,8 @@ impl Supervisor<'_> {
             let request = &recorded.request;
             let is_first = self.requests_seen == 0;
             self.requests_seen += 1;
-            if is_first || request.mode == Mode::Immediate {
-                if let Some(state) = &mut self.state {
-                    let written = state.stopping(request);
-                    self.tell(written);
-                }
-                self.observer.notice(Notice::Stopping {
-                    request: request.clone(),
-                    remaining: self.token.remaining().unwrap_or_default(),
-                });
-            }
             let now = self.now();
+            // First of all the command is told: neither a disk nor a terminal that hangs holds that up.
             if let Some(child) = &mut child {
                 let reached = self.options.shares_group && from_terminal(request.signal);
                 let send = self.ladder.request(request, reached, self.options, now);
@@ -478,6 +488,16 @@ impl Supervisor<'_> {
                     && child.exit.is_none()
                 {
                     self.send(child, send);
+                }
+            }
+            if is_first || request.mode == Mode::Immediate {
+                self.observer.notice(Notice::Stopping {
+                    request: request.clone(),
+                    remaining: self.token.remaining().unwrap_or_default(),
+                });
+                if let Some(state) = &mut self.state {
+                    let written = state.stopping(request);
+                    self.tell(written);
                 }
             }
         }
@@ -520,7 +540,7 @@ impl Supervisor<'_> {
         let paused = self.token.clock().resume();
         // From a shell's `fg` the child gets it as well; once more does no harm.
         child.guard.signal(Target::Group, libc::SIGCONT);
-        heard(&self.handle);
+        self.handle.heard(self.token.clock());
         self.event(
             "continued",
             json!({"suspended_seconds": paused.as_secs_f64()}),
@@ -552,7 +572,7 @@ impl Supervisor<'_> {
         let mut said = Vec::new();
         child.ear.listen(|line| said.push(Said::parse(line)));
         for said in said {
-            heard(&self.handle);
+            self.handle.heard(self.token.clock());
             self.view.heard_at_ms = Some(wall_ms());
             self.is_view_stale = true;
             match said {
@@ -626,13 +646,30 @@ impl Supervisor<'_> {
     }
 
     fn send(&mut self, child: &Child, send: Send) {
-        if send.signal == libc::SIGKILL && child.exit.is_none() {
-            self.observer.notice(Notice::Killing);
-        }
         child.guard.signal(send.to, send.signal);
-        if send.signal == libc::SIGTERM && send.to == Target::Tree {
+        if send.signal == libc::SIGKILL {
+            self.abandon_at = Some(self.now() + GONE_WITHIN);
+            if child.exit.is_none() {
+                self.observer.notice(Notice::Killing);
+            }
+        } else {
             // One that is stopped takes nothing in.
             child.guard.signal(send.to, libc::SIGCONT);
+        }
+    }
+
+    /// Says what went wrong with the command's output.
+    fn look_at_output(&mut self) {
+        if let Some(trouble) = self.handle.take_trouble() {
+            self.observer.notice(Notice::Warning(trouble));
+        }
+    }
+
+    /// Gives up a guard that does not end what it was told to.
+    fn look_at_guard(&mut self, child: &Child) {
+        if self.abandon_at.is_some_and(|at| self.now() >= at) {
+            self.abandon_at = None;
+            child.guard.abandon();
         }
     }
 
@@ -654,21 +691,35 @@ impl Supervisor<'_> {
             if self.token.is_stopping() || left.is_zero() {
                 return;
             }
-            self.sleep_for(None, Some(left));
+            let polls = self.state.as_ref().is_some_and(State::polls);
+            self.sleep_for(None, Some(if polls { left.min(POLL) } else { left }));
         }
     }
 
-    fn sleep(&mut self, child: Option<&Child>) {
+    fn sleep(&mut self, child: &Child) {
         let now = self.now();
         let ladder = self.ladder.next().map(|at| at.since(now));
-        let limits = self.limits.next(now, self.options, &self.handle);
-        let show = self.is_view_stale.then(|| {
+        let limits = self
+            .limits
+            .next(now, self.options, &self.handle, child.exit.is_none());
+        let show = (self.is_view_stale && self.state.is_some()).then(|| {
             self.shown
                 .map_or(Duration::ZERO, |shown| (shown + SHOW).since(now))
         });
         let zombies = self.look_at_zombies.map(|at| at.since(now));
-        let timers = [ladder, limits, show, zombies];
-        self.sleep_for(child, timers.into_iter().flatten().min());
+        let abandon = self.abandon_at.map(|at| at.since(now));
+        let polls = self
+            .state
+            .as_ref()
+            .is_some_and(State::polls)
+            .then_some(POLL);
+        let timers = [ladder, limits, show, zombies, abandon, polls];
+        let limit = timers.into_iter().flatten().min();
+        self.sleep_for(Some(child), limit);
+        // Everything was stopped from outside, or the machine slept: the command could not speak either.
+        if limit.is_some_and(|limit| self.now() > now + limit + OVERSLEPT) {
+            self.handle.heard(self.token.clock());
+        }
     }
 
     /// Waits for anything, at most so long.
@@ -782,9 +833,9 @@ fn comes_to_a_stop(child: Pid) -> bool {
     false
 }
 
-/// Whether the terminal has sent the signal, to the whole group in the foreground.
+/// Whether the terminal has sent the signal, to the whole group in the foreground. Of SIGHUP it tells the leader of the session only.
 fn from_terminal(signal: Option<i32>) -> bool {
-    signal.is_some_and(|signal| last_origin(signal) == Origin::Kernel)
+    signal.is_some_and(|signal| signal != libc::SIGHUP && last_origin(signal) == Origin::Kernel)
 }
 
 fn merge(into: &mut serde_json::Value, fields: serde_json::Value) {

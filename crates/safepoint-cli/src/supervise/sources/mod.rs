@@ -17,10 +17,19 @@ pub(super) use slurm::requeue;
 #[derive(Debug)]
 pub(super) struct Sources(Vec<std::thread::JoinHandle<()>>);
 
+/// How long the threads have to end what they started.
+const LAST: Duration = Duration::from_millis(500);
+
 impl Drop for Sources {
+    /// Waits until the commands of theirs are gone; the stop was told them before. One that waits for a slow answer is left to the end of the process.
     fn drop(&mut self) {
-        // One that waits for a slow answer is left to the end of the process.
-        self.0.retain(|thread| !thread.is_finished());
+        let looks = LAST.as_millis() / 10;
+        for _ in 0..looks {
+            if self.0.iter().all(std::thread::JoinHandle::is_finished) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 }
 

@@ -4,8 +4,10 @@ use std::io::Read;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::mpsc::channel;
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 use safepoint::shutdown::ShutdownToken;
 
 use super::first_line;
@@ -24,7 +26,7 @@ pub(super) fn file(path: &Path) -> Option<String> {
     Some(first_line(&text, format!("`{}` is there", path.display())))
 }
 
-/// The message of a command that succeeds. One that takes too long is ended, and counts as one that fails.
+/// The message of a command that succeeds. One that takes too long counts as one that fails. Nothing that it started in its group lives on.
 pub(super) fn command(script: &str, token: &ShutdownToken) -> Option<String> {
     let mut child = Command::new("sh")
         .args(["-c", script])
@@ -35,40 +37,36 @@ pub(super) fn command(script: &str, token: &ShutdownToken) -> Option<String> {
         .spawn()
         .ok()?;
     let mut output = child.stdout.take()?;
-    // Read beside, so that neither a full pipe nor a silent command holds us up.
-    let reading = std::thread::spawn(move || {
-        let mut text = Vec::new();
-        let _ = output.by_ref().take(4096).read_to_end(&mut text);
+    // Read beside, so that neither a full pipe nor one that somebody holds open keeps us waiting.
+    let (told, heard) = channel();
+    std::thread::spawn(move || {
+        let mut text = [0; 4096];
+        let count = output.read(&mut text).unwrap_or(0);
+        let _ = told.send(String::from_utf8_lossy(&text[..count]).into_owned());
         let _ = std::io::copy(&mut output, &mut std::io::sink());
-        String::from_utf8_lossy(&text).into_owned()
     });
     let looks = LIMIT.as_millis() / LOOK.as_millis();
+    let mut succeeded = false;
+    let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
     for _ in 0..looks {
-        match child.try_wait() {
-            Ok(None) => {}
-            Ok(Some(status)) => {
-                let text = if reading.is_finished() || status.success() {
-                    reading.join().unwrap_or_default()
-                } else {
-                    String::new()
-                };
-                return status
-                    .success()
-                    .then(|| first_line(&text, format!("`{script}` succeeded")));
-            }
-            Err(_) => return None,
+        // Looked at without being reaped, so that the number of its group stays its own.
+        if group.is_none_or(has_ended) {
+            succeeded = true;
+            break;
         }
         if token.wait_timeout(LOOK) {
             break;
         }
     }
-    if let Some(group) = i32::try_from(child.id())
-        .ok()
-        .and_then(rustix::process::Pid::from_raw)
-    {
-        // Unreaped, so the number is its own.
-        let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+    if let Some(group) = group {
+        let _ = kill_process_group(group, Signal::KILL);
     }
-    let _ = child.wait();
-    None
+    let succeeded = child.wait().is_ok_and(|status| status.success()) && succeeded;
+    let text = heard.recv_timeout(LOOK).unwrap_or_default();
+    succeeded.then(|| first_line(&text, format!("`{script}` succeeded")))
+}
+
+fn has_ended(pid: Pid) -> bool {
+    let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    !matches!(waitid(WaitId::Pid(pid), look), Ok(None))
 }

@@ -23,6 +23,8 @@ pub(super) struct Start<'a> {
     pub(super) arguments: &'a [*const c_char],
     pub(super) environment: &'a [*const c_char],
     pub(super) line: RawFd,
+    /// The parent's process group; 0 where that is another PID namespace's.
+    pub(super) group: i32,
 }
 
 /// What tools show as the guard's name. Not the program's: who kills all processes of that name leaves the guard to clean up.
@@ -30,6 +32,12 @@ const NAME: &[u8] = b"guard\0";
 
 /// How often a tree that is being killed is looked at.
 const LOOK_MS: i32 = 5;
+
+/// The process group of this process; 0 where that is another PID namespace's.
+pub(super) fn own_group() -> i32 {
+    // SAFETY: a system call without arguments.
+    unsafe { libc::getpgrp() }
+}
 
 /// Forks the guard.
 pub(super) fn fork(start: &Start<'_>) -> io::Result<Pid> {
@@ -59,6 +67,11 @@ fn guard(start: &Start<'_>) -> ! {
     unsafe {
         libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
         libc::prctl(libc::PR_SET_NAME, NAME.as_ptr(), 0, 0, 0);
+        let leaves_group = start.program.own_group || start.group != 0;
+        if leaves_group {
+            // Who kills the group of the parent leaves the guard to clean up.
+            libc::setpgid(0, 0);
+        }
         let mut pipe = [0; 2];
         let us = libc::getpid();
         if libc::pipe2(pipe.as_mut_ptr(), libc::O_CLOEXEC) != 0 {
@@ -83,6 +96,12 @@ fn guard(start: &Start<'_>) -> ! {
             fail(start.line, code);
         }
         let signals = signal_descriptor();
+        if signals < 0 {
+            let code = errno();
+            libc::kill(child, libc::SIGKILL);
+            libc::waitpid(child, ptr::null_mut(), 0);
+            fail(start.line, code);
+        }
         // Nothing of the parent's stays open here, but the line (0) and the descriptor of signals (1).
         libc::dup2(start.line, 0);
         libc::dup2(signals, 1);
@@ -114,6 +133,8 @@ unsafe fn execute(start: &Start<'_>, guard: i32, pipe: RawFd) -> ! {
         let pipe = libc::fcntl(pipe, libc::F_DUPFD_CLOEXEC, 16);
         if program.own_group {
             libc::setpgid(0, 0);
+        } else if start.group != 0 {
+            libc::setpgid(0, start.group);
         }
         let outputs = [(program.stdout, 1), (program.stderr, 2)];
         for (source, target) in outputs {
@@ -183,8 +204,9 @@ impl Watch {
                 say(0, Said::Empty);
                 leave();
             }
-            if self.kills {
-                self.kill();
+            if self.kills && self.kill() {
+                say(0, Said::Empty);
+                leave();
             }
             let wait = if self.kills { LOOK_MS } else { -1 };
             let mut asked = [descriptor(0), descriptor(1)];
@@ -237,11 +259,12 @@ impl Watch {
             Order::Child(signal) => self.signal_child(signal),
             Order::Group(signal) => self.signal_group(signal),
             Order::Tree(libc::SIGKILL) => self.kills = true,
-            Order::Tree(signal) => {
+            Order::Tree(signal) if is_own_proc() => {
                 for pid in procfs::descendants_of(own_pid()) {
                     send(pid, signal);
                 }
             }
+            Order::Tree(signal) => signal_namespace(signal),
         }
     }
 
@@ -252,26 +275,29 @@ impl Watch {
     }
 
     fn signal_group(&self, signal: i32) {
-        if !self.own_group {
-            // The group is our parent's as well: only what descends from the child is meant.
-            let Some(group) = procfs::stat(self.child).map(|stat| stat.group) else {
-                return;
-            };
-            for pid in procfs::descendants_of(own_pid()) {
-                if procfs::stat(pid).is_some_and(|stat| stat.group == group) {
-                    send(pid, signal);
+        if self.own_group {
+            if self.is_alive {
+                // SAFETY: a system call on numbers; the group's leader is unreaped, so the number is the group's.
+                unsafe {
+                    libc::kill(-self.child.as_raw_nonzero().get(), signal);
                 }
             }
-        } else if self.is_alive {
-            // SAFETY: a system call on numbers; the group's leader is unreaped, so the number is the group's.
-            unsafe {
-                libc::kill(-self.child.as_raw_nonzero().get(), signal);
+            return;
+        }
+        self.signal_child(signal);
+        // The group is our parent's as well: only what descends from the child is meant.
+        let Some(group) = procfs::stat(self.child).map(|stat| stat.group) else {
+            return;
+        };
+        for pid in procfs::descendants_of(own_pid()) {
+            if pid != self.child && procfs::stat(pid).is_some_and(|stat| stat.group == group) {
+                send(pid, signal);
             }
         }
     }
 
-    /// Kills all direct children. What they leave behind becomes a direct child, and is killed in the next round.
-    fn kill(&self) {
+    /// Kills all direct children. What they leave behind becomes a direct child, and is killed in the next round. Says whether that is all that can be done.
+    fn kill(&self) -> bool {
         if self.is_alive {
             if self.own_group {
                 self.signal_group(libc::SIGKILL);
@@ -279,7 +305,9 @@ impl Watch {
             send(self.child, libc::SIGKILL);
         }
         if !is_own_proc() {
-            return;
+            signal_namespace(libc::SIGKILL);
+            // Below another than process 1, what is left cannot be found.
+            return !self.is_alive && !is_below_process_1();
         }
         let us = own_pid();
         for pid in processes() {
@@ -288,7 +316,23 @@ impl Watch {
                 send(pid, libc::SIGKILL);
             }
         }
+        false
     }
+}
+
+/// Signals all processes of this PID namespace but its first one and us, if the first one is our parent: then all of them end with it anyway.
+fn signal_namespace(signal: i32) {
+    if is_below_process_1() {
+        // SAFETY: a system call on numbers.
+        unsafe {
+            libc::kill(-1, signal);
+        }
+    }
+}
+
+fn is_below_process_1() -> bool {
+    // SAFETY: a system call without arguments.
+    unsafe { libc::getppid() == 1 }
 }
 
 fn own_pid() -> Pid {

@@ -51,14 +51,15 @@ impl Line {
         Ok((Self(ours), Self(theirs)))
     }
 
-    /// Sends an order. One that cannot be sent has nobody to carry it out.
+    /// Sends an order, without waiting. One that cannot be sent has nobody to carry it out, or many before it.
     pub(super) fn order(&self, order: Order) {
         let (kind, signal) = match order {
             Order::Child(signal) => (0, signal),
             Order::Group(signal) => (1, signal),
             Order::Tree(signal) => (2, signal),
         };
-        let _ = send(&self.0, &pack(kind, signal), SendFlags::NOSIGNAL);
+        let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+        let _ = send(&self.0, &pack(kind, signal), flags);
     }
 
     /// Waits for what the guard says first; nothing when it is gone.

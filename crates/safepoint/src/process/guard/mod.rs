@@ -17,8 +17,10 @@
 //! Killing is free of races: only direct children are signalled by number, and a child's number is its own until it is reaped, which the same thread does. What a
 //! killed process leaves becomes a direct child in turn, so repeating this reaches everything.
 //!
-//! The guard runs what is allowed after a fork in a program with threads: system calls, and malloc, which glibc and musl keep usable there. It hears no signal but
-//! SIGKILL and SIGSTOP. Sources: prctl(2), fork(2), wait(2).
+//! The guard runs what is allowed after a fork in a program with threads: system calls. To look through `/proc` it also allocates, which the allocators of glibc and musl
+//! allow there; with another one it may hang, and then [`Guard::abandon`] is the way out. It hears no signal but SIGKILL and SIGSTOP, and leads a group of its own, so that
+//! who kills the group of this process leaves it to clean up. Where `/proc` is another namespace's, the tree is the whole namespace if this process is its first, and
+//! else only the child and its group can be reached. Sources: prctl(2), fork(2), wait(2), kill(2).
 
 mod inner;
 mod line;
@@ -122,6 +124,7 @@ impl Guard {
             arguments: &arguments,
             environment: &environment,
             line: theirs.as_fd().as_raw_fd(),
+            group: inner::own_group(),
         };
         let pid = inner::fork(&start).map_err(no_process)?;
         drop(theirs);
@@ -162,13 +165,28 @@ impl Guard {
         self.ticks
     }
 
-    /// Has a signal sent. Nothing when nobody is left to get it.
+    /// Has a signal sent. Nothing when nobody is left to get it. A guard that somebody has stopped is continued.
     pub(crate) fn signal(&self, target: Target, signal: i32) {
         self.line.order(match target {
             Target::Child => Order::Child(signal),
             Target::Group => Order::Group(signal),
             Target::Tree => Order::Tree(signal),
         });
+        self.wake_up();
+    }
+
+    /// Ends a guard that does not do what it is told; [`next`](Self::next) then says that it is lost.
+    pub(crate) fn abandon(&self) {
+        if !self.is_over {
+            // Our unreaped child: the number is its own.
+            let _ = kill_process(self.pid, Signal::KILL);
+        }
+    }
+
+    fn wake_up(&self) {
+        if !self.is_over {
+            let _ = kill_process(self.pid, Signal::CONT);
+        }
     }
 
     /// What the guard has said since the last call, one at a time; `None` when there is nothing new. Never waits.
@@ -220,6 +238,7 @@ impl Drop for Guard {
     fn drop(&mut self) {
         if !self.is_over {
             self.line.hang_up();
+            self.wake_up();
             reap(self.pid);
         }
     }
