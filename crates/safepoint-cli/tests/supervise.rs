@@ -422,7 +422,7 @@ fn a_file_or_a_command_gives_notice() {
     );
 
     let place = Place::new();
-    let ask = "echo asked >> asked; [ $(wc -l < asked) -ge 3 ] && echo 'host is draining'";
+    let ask = "[ -f pid ] && echo asked >> asked && [ $(wc -l < asked) -ge 3 ] && echo 'host is draining'";
     let running = patient(
         &place,
         &["--notice-command", ask, "--notice-interval", "10ms"],
