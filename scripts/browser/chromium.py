@@ -1,7 +1,7 @@
 """A Chromium without a window, spoken to over a pipe: as much of the DevTools protocol as the tests of pages need.
 
-Source: https://chromedevtools.github.io/devtools-protocol/. With `--remote-debugging-pipe`, JSON that is ended by a zero
-byte comes from descriptor 3 and goes to descriptor 4.
+Source: https://chromedevtools.github.io/devtools-protocol/. With `--remote-debugging-pipe`, JSON that is ended by a
+zero byte comes from descriptor 3 and goes to descriptor 4.
 """
 
 from __future__ import annotations
