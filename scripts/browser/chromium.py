@@ -1,6 +1,6 @@
 """A Chromium without a window, spoken to over a pipe: as much of the DevTools protocol as the tests of pages need.
 
-Source: https://chromedevtools.github.io/devtools-protocol/. With `--remote-debugging-pipe`, JSON that is ended by a
+Source: https://chromedevtools.github.io/devtools-protocol/. With `--remote-debugging-pipe`, JSON that ends with a
 zero byte comes from descriptor 3 and goes to descriptor 4.
 """
 

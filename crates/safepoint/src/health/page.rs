@@ -13,7 +13,7 @@ use super::events::Events;
 const LIVE_PAGE: &str = include_str!("page.html");
 /// The page has its style and script in it, known by their hashes, and talks to where it came from; nothing else is loaded or run, and nobody
 /// frames it.
-const POLICY: &str = "default-src 'none'; style-src 'sha256-oLpKDDaSqMAScv+kec+XlmaVr7pZVxWLFdsUESaSigU='; script-src 'sha256-Y66alRmqtHJWYbzKbKLr8Luc2RxrPoj6WVfxG9v5kak='; img-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+const POLICY: &str = "default-src 'none'; style-src 'sha256-oLpKDDaSqMAScv+kec+XlmaVr7pZVxWLFdsUESaSigU='; script-src 'sha256-IzBahoguasTuVK/5P7igxSzbReBuwM28+zJbPaqfTyI='; img-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json");
 

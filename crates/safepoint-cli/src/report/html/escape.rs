@@ -37,6 +37,15 @@ pub(super) fn excerpt(text: &str, width: usize) -> String {
     escaped(&short)
 }
 
+/// `text` safe and with its lines, at most `length` characters of it.
+pub(super) fn beginning(text: &str, length: usize) -> String {
+    let mut short: String = text.trim_end().chars().take(length).collect();
+    if short.len() < text.trim_end().len() {
+        short.push('…');
+    }
+    escaped(&short)
+}
+
 /// Marks of bidirectional text: embeddings, overrides, isolates and the marks for one place. Source: Unicode Standard Annex 9.
 fn turns(letter: char) -> bool {
     matches!(letter, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
@@ -76,5 +85,7 @@ mod tests {
         assert_eq!(excerpt("one\n", 10), "one");
         assert_eq!(excerpt("äöü<", 3), "äöü…");
         assert_eq!(excerpt("", 3), "");
+        assert_eq!(beginning("a\nb<c\n", 4), "a\nb&lt;…");
+        assert_eq!(beginning("a\n", 4), "a");
     }
 }

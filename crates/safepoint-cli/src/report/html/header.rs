@@ -3,7 +3,7 @@
 use safepoint::job::Tally;
 use safepoint::job::history::{Ending, History, Kind};
 
-use super::escape::{escaped, excerpt};
+use super::escape::{beginning, escaped, excerpt};
 use super::scale::{mean, moment, ms, number, percent, rate, us};
 use super::time_line;
 use crate::commands::status::counted_steps;
@@ -24,7 +24,7 @@ pub(super) fn section(history: &History) -> String {
     let command = command.map_or(String::new(), |(_, command)| {
         format!(
             "<code class=\"command\"><bdi>{}</bdi></code>",
-            excerpt(command, 600)
+            beginning(command, 1000)
         )
     });
     format!(
