@@ -129,6 +129,9 @@ def main() -> int:
     elif columns[0] not in PAGE.read_text() or columns[1] not in PAGE.read_text():
         print(f"{' and '.join(columns[:2])} are not those of the page, so it is not compared", file=sys.stderr)
     elif not given.only and first is not None and made not in PAGE.read_text():
+        for line in made.splitlines():
+            if line not in PAGE.read_text().splitlines():
+                print(f"not on the page: {line}", file=sys.stderr)
         print(f"{PAGE} says something else; scripts/pid1/matrix.py --write writes it", file=sys.stderr)
         wrong += 1
     print(f"{len(answers)} cases, {wrong} wrong")

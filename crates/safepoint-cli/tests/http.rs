@@ -37,7 +37,7 @@ fn address(running: &Running) -> String {
 }
 
 /// One request on a connection of its own: status and body.
-fn ask(at: &str, method: &str, path: &str, headers: &str, body: &str) -> (u16, String) {
+pub(super) fn ask(at: &str, method: &str, path: &str, headers: &str, body: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(at).expect("somebody listens");
     exchange(&mut stream, at, method, path, headers, body)
 }

@@ -12,6 +12,7 @@ mod faults;
 mod http;
 mod init;
 mod inputs;
+mod kubernetes;
 mod pages;
 mod reports;
 mod shown;
