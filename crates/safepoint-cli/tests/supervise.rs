@@ -3,10 +3,11 @@
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::os::unix::net::UnixDatagram;
+use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group, test_kill_process};
 
 use super::support::{Place, Ran, Running, wait_for, wait_until};
 
@@ -686,4 +687,212 @@ fn systemd_is_told_when_it_is_ready_and_when_it_stops() {
         told = heard();
     }
     assert_eq!(running.ended().code, Some(75));
+}
+
+/// The processor time of a process so far, in clock ticks (10 ms).
+fn ticks(pid: Pid) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()));
+    let stat = stat.expect("it lives");
+    let fields: Vec<&str> = stat
+        .rsplit_once(')')
+        .expect("a name")
+        .1
+        .split_whitespace()
+        .collect();
+    let time = |at: usize| fields[at].parse::<u64>().expect("a number");
+    time(11) + time(12)
+}
+
+#[test]
+fn it_waits_without_using_the_processor() {
+    for options in [&["--no-state"][..], &[]] {
+        let place = Place::new();
+        let running = supervise(&place, options, "echo $$ > pid; exec sleep 1000");
+        pid_in(&place, "pid");
+        let before = ticks(running.pid());
+        // Spinning, this would be some 60 ticks.
+        std::thread::sleep(Duration::from_millis(600));
+        let used = ticks(running.pid()) - before;
+        assert!(used < 15, "{used} ticks with {options:?}");
+        running.signal(Signal::TERM);
+        running.ended();
+    }
+}
+
+#[test]
+fn a_standard_error_that_nobody_reads_holds_no_stop_up() {
+    let place = Place::new();
+    let (_reading, writing) = std::io::pipe().expect("a pipe");
+    let mut filling = writing.try_clone().expect("a copy");
+    // All that a pipe holds, so that the next byte would have to wait.
+    filling.write_all(&vec![b'.'; 64 * 1024]).expect("filled");
+    let mut command = place.safepoint(&arguments(&["--grace", "20s"], PATIENT));
+    let mut child = command.stderr(writing).spawn().expect("it starts");
+    pid_in(&place, "pid");
+    kill_process(Pid::from_child(&child), Signal::TERM).expect("it runs");
+    assert_eq!(child.wait().expect("ended").code(), Some(75));
+    assert_eq!(place.lines("got"), ["TERM"]);
+}
+
+#[test]
+fn a_namespace_with_the_proc_of_another_is_ended_with_all_in_it() {
+    let place = Place::new();
+    let program = place
+        .safepoint(&[])
+        .get_program()
+        .to_string_lossy()
+        .into_owned();
+    let script = "setsid sleep 1000 & sleep 0.1; exit 3";
+    let mut command = Command::new("unshare");
+    command
+        .args(["--pid", "--fork", &program, "supervise", "--no-state"])
+        .args(["--kill-after", "0.2", "--", "sh", "-c", script])
+        .current_dir(place.path());
+    let ran = place.start(command).ended();
+    assert_eq!(ran.code, Some(3), "{}", ran.stderr);
+}
+
+#[test]
+fn nothing_survives_a_kill_of_the_supervisors_group() {
+    let place = Place::new();
+    let script =
+        "setsid env -i PATH=$PATH sh -c 'echo $$ > far; exec sleep 1000' & echo $$ > pid; wait";
+    let mut command = place.safepoint(&arguments(&[], script));
+    command.process_group(0);
+    let running = place.start(command);
+    let all = ["pid", "far"].map(|file| pid_in(&place, file));
+    kill_process_group(running.pid(), Signal::KILL).expect("it lives");
+    assert_eq!(running.ended().signal, Some(9));
+    for pid in all {
+        wait_until("it to be gone", || test_kill_process(pid).is_err());
+    }
+}
+
+#[test]
+fn a_guard_that_was_stopped_does_what_it_is_told() {
+    let place = Place::new();
+    let running = patient(&place, &[]);
+    let guard = parent_of(pid_in(&place, "pid")).expect("a parent");
+    kill_process(guard, Signal::STOP).expect("it lives");
+    running.signal(Signal::TERM);
+    assert_eq!(running.ended().code, Some(75));
+    assert_eq!(place.lines("got"), ["TERM"]);
+}
+
+#[test]
+fn a_stopped_command_gets_its_stop() {
+    let place = Place::new();
+    let running = patient(&place, &[]);
+    kill_process(pid_in(&place, "pid"), Signal::STOP).expect("it lives");
+    running.signal(Signal::TERM);
+    assert_eq!(running.ended().code, Some(75));
+}
+
+#[test]
+fn a_full_disk_behind_standard_output_does_not_end_the_command() {
+    let place = Place::new();
+    let script = "echo hi; sleep 0.1; echo again; sleep 0.1; exit 0";
+    let command = place.safepoint(&arguments(&["--idle-limit", "1h"], script));
+    let full = std::fs::File::options()
+        .write(true)
+        .open("/dev/full")
+        .expect("it is there");
+    let ran = place.start_into(command, full.into()).ended();
+    assert_eq!((ran.code, ran.signal), (Some(0), None), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("could not be passed on"),
+        "{}",
+        ran.stderr
+    );
+}
+
+#[test]
+fn a_command_that_gives_notice_leaves_nothing_behind() {
+    let place = Place::new();
+    let ask = "echo $$ > asking; exec sleep 1000";
+    let ran = run(
+        &place,
+        &["--notice-command", ask],
+        "while [ ! -s asking ]; do sleep 0.01; done",
+    );
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    assert!(
+        test_kill_process(pid_in(&place, "asking")).is_err(),
+        "it lives"
+    );
+
+    // What it starts in the background does not keep its notice back.
+    let place = Place::new();
+    let ask = "[ -f pid ] && { sleep 1000 & echo $! > left; echo going; }";
+    let running = patient(
+        &place,
+        &["--notice-command", ask, "--notice-interval", "10ms"],
+    );
+    let ran = running.ended();
+    assert!(
+        ran.stderr.contains("going: the command may finish"),
+        "{}",
+        ran.stderr
+    );
+    let left = pid_in(&place, "left");
+    wait_until("what it left to be gone", || {
+        test_kill_process(left).is_err()
+    });
+}
+
+#[test]
+fn options_that_came_by_variables_are_not_for_the_command() {
+    let place = Place::new();
+    let script = "echo ${SAFEPOINT_NAME-none} ${SAFEPOINT_TIME_LIMIT-none} $SAFEPOINT_JOB";
+    let mut command = place.safepoint(&["supervise", "--", "sh", "-c", script]);
+    command
+        .env("SAFEPOINT_NAME", "named")
+        .env("SAFEPOINT_TIME_LIMIT", "1h");
+    let ran = place.start(command).ended();
+    assert_eq!(ran.stdout, "none none named\n", "{}", ran.stderr);
+}
+
+#[test]
+fn the_hang_up_of_a_terminal_reaches_the_command_of_a_sessions_leader() {
+    let place = Place::new();
+    let program = place.safepoint(&[]).get_program().to_owned();
+    // The kernel tells only the leader of the session.
+    let leader = format!(
+        "import os, pty, time
+pid, terminal = pty.fork()
+if pid == 0:
+    os.execv({program:?}, ['safepoint', 'supervise', '--name', 'job', '--grace', '1', '--', 'sh', '-c', {PATIENT:?}])
+while not (os.path.exists('pid') and os.path.getsize('pid')):
+    time.sleep(0.01)
+os.close(terminal)
+print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))"
+    );
+    let mut command = Command::new("python3");
+    command.args(["-c", &leader]).current_dir(place.path());
+    let ran = place.start(command).ended();
+    assert_eq!(place.lines("got"), ["HUP"], "{}", ran.stderr);
+    assert_eq!(ran.stdout, "-9\n", "it is deaf to HUP, and was killed");
+}
+
+#[test]
+fn a_command_may_ask_its_terminal_though_standard_input_is_none() {
+    let place = Place::new();
+    let program = place.safepoint(&[]).get_program().to_owned();
+    let script = "echo $$ > pid; read word < /dev/tty; echo \"heard $word\" > heard";
+    let asked = format!(
+        "import os, pty, time
+pid, terminal = pty.fork()
+if pid == 0:
+    os.dup2(os.open('/dev/null', os.O_RDONLY), 0)
+    os.execv({program:?}, ['safepoint', 'supervise', '--name', 'job', '--', 'sh', '-c', {script:?}])
+while not (os.path.exists('pid') and os.path.getsize('pid')):
+    time.sleep(0.01)
+os.write(terminal, b'password\\r')
+print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))"
+    );
+    let mut command = Command::new("python3");
+    command.args(["-c", &asked]).current_dir(place.path());
+    let ran = place.start(command).ended();
+    assert_eq!(ran.stdout, "0\n", "{}", ran.stderr);
+    assert_eq!(place.lines("heard"), ["heard password"]);
 }

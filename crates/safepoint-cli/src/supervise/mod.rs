@@ -18,11 +18,11 @@ use safepoint::job::JobPath;
 use safepoint::process::SignalSet;
 use safepoint::shutdown::{Shutdown, ShutdownToken, Source};
 use safepoint::supervise::{
-    Handle, Live, Log, Notice, Observer, Options, Outputs, Report, Restart, Supervise, Verdict,
-    supervise,
+    Handle, Live, Log, Notice, Observer, Options, Outputs, Restart, Supervise, Verdict, supervise,
 };
 use safepoint::systemd::Systemd;
 use safepoint::{Error, ErrorKind, Result};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1};
 
 pub(crate) use self::args::SuperviseArgs;
 use self::args::{OPTION_VARIABLES, RestartWhen};
@@ -82,6 +82,7 @@ fn run(context: &Context, args: &SuperviseArgs) -> Result<Exit> {
         observer: &mut screen,
     });
     token.stopped();
+    let screen = screen.inner;
     drop((sources, answering, shutdown));
     let report = match ended {
         Ok(report) => report,
@@ -92,9 +93,11 @@ fn run(context: &Context, args: &SuperviseArgs) -> Result<Exit> {
     };
     termination::tell(args, &report);
     if args.requeue && report.is_interrupted {
-        sources::requeue(context);
+        screen.say(&sources::requeue());
     }
-    say(context, &report);
+    if report.is_interrupted {
+        screen.say("stopped before it said that it was done; to go on: the same command again");
+    }
     Ok(match report.verdict {
         Verdict::Code(code) => Exit::Code(u8::try_from(code).unwrap_or(exit::ERROR)),
         Verdict::Signal(signal) => Exit::Signal(signal),
@@ -166,10 +169,9 @@ fn listen(args: &SuperviseArgs, handle: &Handle) -> Result<Shutdown> {
     } else {
         builder = builder.no_stop_signal(signal_hook::consts::SIGHUP);
     }
-    let slurms = (args.slurm || args.requeue).then_some(signal_hook::consts::SIGUSR1);
-    for signal in args.stop_on.iter().chain(&slurms) {
-        builder = builder.stop_signal(*signal, Source::System);
-        stops.push(*signal);
+    for signal in self::stops(args) {
+        builder = builder.stop_signal(signal, Source::System);
+        stops.push(signal);
     }
     for signal in signals::forwarded().filter(|signal| !stops.contains(signal)) {
         let forwarding = handle.clone();
@@ -207,7 +209,7 @@ fn options(args: &SuperviseArgs) -> Options {
         checkpoint_grace: args.checkpoint_grace.unwrap_or(defaults.checkpoint_grace),
         kill_after: args.kill_after.unwrap_or(defaults.kill_after),
         to_group: args.group,
-        map: args.map_signal.clone(),
+        map: map(args),
         // Where there is a terminal the command stays in our group: it may read, and the shell's `fg` and `bg` mean it, too.
         shares_group: std::fs::File::open("/dev/tty").is_ok(),
         restart: match args.restart {
@@ -233,6 +235,24 @@ fn options(args: &SuperviseArgs) -> Options {
     }
 }
 
+/// What is sent instead of a signal. One that only we take for a request would be news to the command: it gets SIGTERM for it.
+fn map(args: &SuperviseArgs) -> Vec<(i32, i32)> {
+    let mut map = args.map_signal.clone();
+    let known = [SIGINT, SIGTERM, SIGHUP, SIGQUIT];
+    for signal in stops(args).filter(|signal| !known.contains(signal)) {
+        if !map.iter().any(|(from, _)| *from == signal) {
+            map.push((signal, SIGTERM));
+        }
+    }
+    map
+}
+
+/// The signals that were named as stop requests.
+fn stops(args: &SuperviseArgs) -> impl Iterator<Item = i32> {
+    let slurms = (args.slurm || args.requeue).then_some(SIGUSR1);
+    args.stop_on.iter().copied().chain(slurms)
+}
+
 /// The environment of the command: ours, without what was an option for us. A supervisor below us has its own.
 fn environment() -> Vec<(OsString, OsString)> {
     std::env::vars_os()
@@ -250,15 +270,6 @@ fn outputs() -> Result<Outputs> {
         stdout: duplicate(std::io::stdout().as_fd())?,
         stderr: duplicate(std::io::stderr().as_fd())?,
     })
-}
-
-/// The last line, if there is something to do.
-fn say(context: &Context, report: &Report) {
-    if report.is_interrupted {
-        context.say(
-            "safepoint: stopped before it said that it was done; to go on: the same command again",
-        );
-    }
 }
 
 /// How often sources are asked unless told otherwise.

@@ -53,6 +53,22 @@ impl Screen {
     }
 }
 
+impl Screen {
+    /// Says a sentence to the person, unless `--quiet` was given.
+    pub(super) fn say(&self, text: &str) {
+        self.write(0, text.to_owned());
+    }
+
+    fn write(&self, level: i8, text: String) {
+        if let Some(lines) = &self.lines
+            && self.verbosity >= level
+        {
+            // One that does not fit is left out.
+            let _ = lines.try_send(text);
+        }
+    }
+}
+
 impl Drop for Screen {
     fn drop(&mut self) {
         if self.lines.take().is_some() {
@@ -63,12 +79,8 @@ impl Drop for Screen {
 
 impl Observer for Screen {
     fn notice(&mut self, notice: Notice) {
-        let (Some((level, text)), Some(lines)) = (line(&notice, &self.job), &self.lines) else {
-            return;
-        };
-        if self.verbosity >= level {
-            // One that does not fit is left out.
-            let _ = lines.try_send(text);
+        if let Some((level, text)) = line(&notice, &self.job) {
+            self.write(level, text);
         }
     }
 }

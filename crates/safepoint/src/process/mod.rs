@@ -54,6 +54,4 @@ pub use signals::SignalSet;
 #[cfg(feature = "job")]
 pub(crate) use strays::Forgotten;
 #[cfg(feature = "job")]
-pub use strays::{
-    Suspect, become_subreaper, children, end_descendants, end_left_behind, reap_adopted,
-};
+pub use strays::{Suspect, become_subreaper, children, end_descendants, end_left_behind};

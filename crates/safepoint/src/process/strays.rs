@@ -92,7 +92,7 @@ pub fn end_left_behind(noted: &[Suspect], variable: &[u8], grace: Duration) -> R
 pub fn end_descendants(grace: Duration, not_ours: &[Suspect]) -> Result<usize> {
     end_all(
         || {
-            reap_adopted(&[]);
+            reap_all();
             descendants(not_ours)
         },
         grace,
@@ -113,19 +113,9 @@ pub fn children() -> Vec<Suspect> {
     processes().into_iter().filter_map(child).collect()
 }
 
-/// Reaps adopted children that have ended, leaving alone those in `own`, whose end somebody waits for.
-pub fn reap_adopted(own: &[Pid]) {
-    let us = getpid().as_raw_nonzero().get();
-    for pid in processes() {
-        if !own.contains(&pid)
-            && stat(pid).is_some_and(|stat| stat.parent == us && stat.state == b'Z')
-        {
-            let _ = waitid(
-                WaitId::Pid(pid),
-                WaitIdOptions::EXITED | WaitIdOptions::NOHANG,
-            );
-        }
-    }
+/// Reaps children of this process that have ended, whoever they are.
+fn reap_all() {
+    while let Ok(Some(_)) = waitid(WaitId::All, WaitIdOptions::EXITED | WaitIdOptions::NOHANG) {}
 }
 
 /// Orphans that came to this process and have ended, and that nobody waits for.
@@ -135,12 +125,13 @@ pub(crate) struct Forgotten {
 }
 
 impl Forgotten {
-    /// Reaps what was a zombie at the last look already: whoever waits for a child is faster. Says whether another look is needed.
-    pub(crate) fn look(&mut self) -> bool {
+    /// Reaps what was a zombie at the last look already, but for those in `own`: whoever waits for a child is faster. Says whether another look is needed.
+    pub(crate) fn look(&mut self, own: &[Pid]) -> bool {
         let us = getpid().as_raw_nonzero().get();
         let is_zombie =
             |pid: &Pid| stat(*pid).is_some_and(|stat| stat.parent == us && stat.state == b'Z');
-        let zombies: Vec<Pid> = processes().into_iter().filter(is_zombie).collect();
+        let zombies = processes().into_iter().filter(is_zombie);
+        let zombies: Vec<Pid> = zombies.filter(|pid| !own.contains(pid)).collect();
         for pid in zombies.iter().filter(|pid| self.seen.contains(pid)) {
             let _ = waitid(
                 WaitId::Pid(*pid),

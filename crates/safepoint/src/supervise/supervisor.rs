@@ -640,7 +640,7 @@ impl Supervisor<'_> {
         let now = self.now();
         let is_due = self.look_at_zombies.is_some_and(|at| now >= at);
         if self.handle.take_orphans() || is_due {
-            let is_left = self.forgotten.look();
+            let is_left = self.forgotten.look(&[]);
             self.look_at_zombies = is_left.then(|| now + FORGOTTEN);
         }
     }

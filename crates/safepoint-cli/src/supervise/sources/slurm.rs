@@ -5,8 +5,6 @@ use std::time::Duration;
 
 use safepoint::clock::wall_ms;
 
-use crate::context::Context;
-
 /// Kept between the end of our grace period and that of the job: SLURM's clock is that of another machine.
 const MARGIN: Duration = Duration::from_secs(10);
 
@@ -49,28 +47,23 @@ fn parse_left(text: &str) -> Option<Duration> {
     Some(Duration::from_secs(days.checked_mul(86_400)? + seconds))
 }
 
-/// Has SLURM run the job again.
-pub(in crate::supervise) fn requeue(context: &Context) {
+/// Has SLURM run the job again, and says what came of it.
+pub(in crate::supervise) fn requeue() -> String {
     let Some(job) = variable("SLURM_JOB_ID") else {
-        context.say("warning: `--requeue`: this is no SLURM job (SLURM_JOB_ID is not set)");
-        return;
+        return "warning: `--requeue`: this is no SLURM job (SLURM_JOB_ID is not set)".into();
     };
     let asked = Command::new("scontrol")
         .args(["requeue", &job])
         .stdin(Stdio::null())
         .output();
     match asked {
-        Ok(output) if output.status.success() => {
-            context.say(&format!("safepoint: SLURM job {job} will run again"));
-        }
+        Ok(output) if output.status.success() => format!("SLURM job {job} will run again"),
         Ok(output) => {
             let why = String::from_utf8_lossy(&output.stderr);
             let why = crate::render::shorten(why.trim(), 300);
-            context.say(&format!("warning: SLURM does not requeue job {job}: {why}"));
+            format!("warning: SLURM does not requeue job {job}: {why}")
         }
-        Err(error) => context.say(&format!(
-            "warning: cannot call `scontrol requeue {job}`: {error}"
-        )),
+        Err(error) => format!("warning: cannot call `scontrol requeue {job}`: {error}"),
     }
 }
 

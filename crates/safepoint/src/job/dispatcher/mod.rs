@@ -46,7 +46,7 @@ use crate::clock::{Moment, timespec, wall_ms};
 use crate::disk::RotatingLog;
 use crate::error::{Error, ErrorKind, Result};
 use crate::owner::Ownership;
-use crate::process::{Exit, reap_adopted, signal_group, stop_self, wait_for_group};
+use crate::process::{Exit, Forgotten, signal_group, stop_self, wait_for_group};
 use crate::queue::{Change, Committed, Counts, Settlement, Store, Verdict};
 use crate::shutdown::{Phase, Recorded, ShutdownToken, Source, StopRequest};
 
@@ -195,6 +195,7 @@ pub(super) struct Dispatcher<'a> {
     ready_until: Option<Moment>,
     looked_at_control: Moment,
     swept: Moment,
+    forgotten: Forgotten,
 }
 
 impl<'a> Dispatcher<'a> {
@@ -261,6 +262,7 @@ impl<'a> Dispatcher<'a> {
             ready_until: None,
             looked_at_control: started,
             swept: started,
+            forgotten: Forgotten::default(),
             parts,
         })
     }
@@ -597,7 +599,7 @@ impl<'a> Dispatcher<'a> {
             .retain(|group| !wait_for_group(*group, Duration::ZERO));
         if self.parts.options.owns_process && now.since(self.swept) >= SWEEP {
             self.swept = now;
-            reap_adopted(&self.groups());
+            self.forgotten.look(&self.groups());
         }
     }
 
