@@ -5,9 +5,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::sync::{Arc, Mutex};
 
 use super::output::{Outputs, Pump};
+use super::run::NotStarted;
 use super::said::Ear;
 use super::state::State;
-use super::supervisor::NotStarted;
 use super::{Handle, Options};
 use crate::clock::{Clock, Moment};
 use crate::disk::RotatingLog;

@@ -15,6 +15,7 @@
 //! Deliberately absent: the terminal, the environment, signal handlers and exit codes of ours, which are the command's.
 
 mod child;
+mod heard;
 mod ladder;
 mod limits;
 #[cfg(feature = "health")]
@@ -23,12 +24,15 @@ mod notice;
 mod options;
 mod output;
 mod report;
+mod requests;
 mod restarts;
+mod run;
 mod said;
 mod shared;
 mod state;
 mod supervisor;
 mod verdict;
+mod watch;
 
 #[cfg(feature = "health")]
 pub use live::Live;
@@ -37,6 +41,6 @@ pub use options::{Log, Options};
 pub use output::Outputs;
 pub use report::Report;
 pub use restarts::Restart;
+pub use run::{NotStarted, Supervise, supervise};
 pub use shared::{Gauge, Handle};
-pub use supervisor::{NotStarted, Supervise, supervise};
 pub use verdict::Verdict;
