@@ -308,7 +308,7 @@ fn settings_that_cannot_be_used_are_named() {
       |
     2 | slotz = 2
       | ^^^^^
-    unknown field `slotz`, expected one of `slots`, `pipeline`, `retries`, `retry-delay`, `timeout`, `max-failures`, `crash-limit`, `time-limit`, `limit`, `grace`, `kill-after`, `stop-exit-code`, `output`, `progress`
+    unknown field `slotz`, expected one of `slots`, `pipeline`, `retries`, `retry-delay`, `timeout`, `max-failures`, `crash-limit`, `time-limit`, `limit`, `grace`, `kill-after`, `stop-exit-code`, `output`, `progress`, `http`, `http-token-file`, `http-host`, `ready-command`, `ready-arg`, `ready-delay`
     hint: settings stand in a table [run] and have the names of the flags, for example `slots = 8`
     ");
     place.write("safepoint.toml", "[run]\ntimeout = \"soon\"\n");
