@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -91,6 +92,9 @@ def main() -> int:
     arguments.add_argument("--only", default="")
     arguments.add_argument("safepoint")
     given = arguments.parse_args()
+    # Whoever started us may ignore some (nohup does), and what is asked below would inherit that.
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_DFL)
     for program in ("tini", "dumb-init", "unshare"):
         if not shutil.which(program):
             sys.exit(f"there is no {program}; scripts/setup installs it")
