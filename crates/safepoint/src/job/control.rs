@@ -55,7 +55,17 @@ pub(crate) struct Control {
 impl Control {
     /// Begins to watch; a request left from before is forgotten.
     pub(crate) fn watch(dir: &StateDir) -> Result<Self> {
-        dir.remove(STOP)?;
+        Self::forget(dir)?;
+        Self::listen(dir)
+    }
+
+    /// Forgets a request left from before.
+    pub(crate) fn forget(dir: &StateDir) -> Result<()> {
+        dir.remove(STOP)
+    }
+
+    /// Begins to watch. A request that is there already is found by [`take`](Self::take).
+    pub(crate) fn listen(dir: &StateDir) -> Result<Self> {
         let refuse = |error: rustix::io::Errno| {
             Error::new(
                 ErrorKind::Io,
@@ -85,8 +95,13 @@ impl Control {
             .next()
             .is_ok_and(|event| !event.events().contains(ReadFlags::QUEUE_OVERFLOW))
         {}
-        let bytes = self.dir.read(STOP, 4096).ok()??;
-        self.dir.remove(STOP).ok()?;
+        Self::take_from(&self.dir)
+    }
+
+    /// The same without a watch.
+    pub(crate) fn take_from(dir: &StateDir) -> Option<StopRequest> {
+        let bytes = dir.read(STOP, 4096).ok()??;
+        dir.remove(STOP).ok()?;
         // Whoever put something there that cannot be read plainly wanted a stop.
         let file = serde_json::from_slice(&bytes).unwrap_or_else(|_| StopFile {
             mode: Mode::Graceful.name().to_owned(),

@@ -16,7 +16,7 @@ impl Supervisor<'_> {
     /// Carries out what was asked of the stop since the last look.
     pub(super) fn look_at_requests(&mut self, mut child: Option<&mut Child>) {
         if let Some(state) = &self.state
-            && let Some(request) = state.control().take()
+            && let Some(request) = state.request()
         {
             self.token.request(request);
         }

@@ -1,6 +1,7 @@
 //! The state directory of a supervised job: whose it is, what happened, which child runs.
 
 use std::ffi::OsString;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
@@ -20,6 +21,12 @@ use crate::process::{Guard, end_left_behind};
 use crate::queue::{Database, JOB_DB, JobRow, Locking, RunRow};
 use crate::shutdown::{Mode, StopRequest};
 
+/// How often a request of another machine is looked for, where the file system does not tell.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// The same before there is a watch.
+const FIRST_LOOK: Duration = Duration::from_millis(100);
+
 /// The completion marker's name in the state directory.
 const DONE: &str = "done";
 
@@ -27,10 +34,12 @@ const DONE: &str = "done";
 pub(super) struct State {
     dir: StateDir,
     database: Database,
-    /// The file system does not tell what other machines do.
+    /// The system does not tell: the file system is that of other machines, too, or there is no watch to be had.
     polls: bool,
+    has_tried: bool,
     _ownership: Ownership,
-    control: Control,
+    /// The watch for `safepoint stop`; nothing in the first moments.
+    control: Option<Control>,
     events: Events,
     in_progress: InProgressFile,
     /// The run's number, from 1.
@@ -58,7 +67,7 @@ impl State {
         let dir = StateDir::create(&path.dir()).map_err(|error| error.with_hint(hint))?;
         dir.make_private()?;
         let ownership = take_job(path)?;
-        let control = Control::watch(&dir)?;
+        Control::forget(&dir)?;
         let locking = if FilesystemKind::of(dir.path())?.is_network() {
             Locking::Exclusive
         } else {
@@ -93,8 +102,9 @@ impl State {
             dir,
             database,
             polls: locking == Locking::Exclusive,
+            has_tried: false,
             _ownership: ownership,
-            control,
+            control: None,
             events,
             run,
             after_crash,
@@ -127,14 +137,41 @@ impl State {
         Ok(self.dir.subdir(LOGS)?.file("output.log"))
     }
 
-    /// Whether `safepoint stop` of another machine has to be looked for.
-    pub(super) fn polls(&self) -> bool {
-        self.polls
+    /// How often `safepoint stop` has to be looked for; not at all where the system tells.
+    pub(super) fn polls(&self) -> Option<Duration> {
+        match &self.control {
+            None if !self.polls => Some(FIRST_LOOK),
+            _ => self.polls.then_some(LOOK),
+        }
     }
 
-    /// The watch for `safepoint stop`.
-    pub(super) fn control(&self) -> &Control {
-        &self.control
+    /// Has the system tell of `safepoint stop` from now on. Not from the beginning: closing the watch takes the kernel some 20 ms, which a command that ends at once
+    /// need not wait for.
+    pub(super) fn watch(&mut self) -> Result<()> {
+        if self.control.is_none() && !self.has_tried {
+            self.has_tried = true;
+            match Control::listen(&self.dir) {
+                Ok(control) => self.control = Some(control),
+                Err(error) => {
+                    self.polls = true;
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What `safepoint stop` asked for since the last call.
+    pub(super) fn request(&self) -> Option<StopRequest> {
+        match &self.control {
+            Some(control) => control.take(),
+            None => Control::take_from(&self.dir),
+        }
+    }
+
+    /// Readable when there may be a request.
+    pub(super) fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        self.control.as_ref().map(AsFd::as_fd)
     }
 
     /// Appends an event.

@@ -11,7 +11,6 @@ use super::restarts::{Next, Restarts};
 use super::run::NotStarted;
 use super::state::State;
 use super::verdict::Facts;
-use super::watch::POLL;
 use super::{Handle, Notice, Observer, Options, Report};
 use crate::clock::Moment;
 use crate::error::{Error, Result};
@@ -129,6 +128,7 @@ impl Supervisor<'_> {
         let until = self.now() + wait;
         loop {
             self.handle.hush();
+            self.watch_for_stops();
             self.look_at_requests(None);
             self.reap_forgotten();
             // There is no child to get them.
@@ -137,8 +137,8 @@ impl Supervisor<'_> {
             if self.token.is_stopping() || left.is_zero() {
                 return;
             }
-            let polls = self.state.as_ref().is_some_and(State::polls);
-            self.sleep_for(None, Some(if polls { left.min(POLL) } else { left }));
+            let polls = self.state.as_ref().and_then(State::polls);
+            self.sleep_for(None, Some(polls.map_or(left, |polls| left.min(polls))));
         }
     }
 

@@ -21,8 +21,8 @@ use crate::shutdown::Phase;
 /// How often what the child says of itself is written for others, at most.
 const SHOW: Duration = Duration::from_secs(2);
 
-/// How often somebody on another machine is looked for who wants a stop, where the file system does not tell.
-pub(super) const POLL: Duration = Duration::from_secs(1);
+/// When the system is asked to tell of `safepoint stop`.
+const WATCH_AFTER: Duration = Duration::from_secs(1);
 
 /// A wait that took so much longer than it should was one in which nothing ran.
 const OVERSLEPT: Duration = Duration::from_secs(1);
@@ -59,6 +59,7 @@ impl Supervisor<'_> {
         let mut is_empty = false;
         while !is_empty {
             self.handle.hush();
+            self.watch_for_stops();
             self.look_at_requests(Some(&mut child));
             self.pass_on(&child);
             self.look_at_limits(&child);
@@ -224,6 +225,16 @@ impl Supervisor<'_> {
         }
     }
 
+    /// From when on the system tells of `safepoint stop`.
+    pub(super) fn watch_for_stops(&mut self) {
+        if self.now() >= self.began + WATCH_AFTER
+            && let Some(state) = &mut self.state
+        {
+            let watches = state.watch();
+            self.tell(watches);
+        }
+    }
+
     /// Says what went wrong with the command's output.
     fn look_at_output(&mut self) {
         if let Some(trouble) = self.handle.take_trouble() {
@@ -251,11 +262,7 @@ impl Supervisor<'_> {
         });
         let zombies = self.look_at_zombies.map(|at| at.since(now));
         let abandon = self.abandon_at.map(|at| at.since(now));
-        let polls = self
-            .state
-            .as_ref()
-            .is_some_and(State::polls)
-            .then_some(POLL);
+        let polls = self.state.as_ref().and_then(State::polls);
         let timers = [ladder, limits, show, zombies, abandon, polls];
         let limit = timers.into_iter().flatten().min();
         self.sleep_for(Some(child), limit);
@@ -269,7 +276,7 @@ impl Supervisor<'_> {
     pub(super) fn sleep_for(&self, child: Option<&Child>, limit: Option<Duration>) {
         let mut descriptors: Vec<BorrowedFd<'_>> = vec![self.handle.as_fd()];
         if let Some(state) = &self.state {
-            descriptors.push(state.control().as_fd());
+            descriptors.extend(state.descriptor());
         }
         if let Some(child) = child {
             descriptors.push(child.guard.as_fd());
