@@ -94,18 +94,21 @@ impl Supervisor<'_> {
         let is_marked = trusts_marker && self.state.as_ref().is_some_and(State::is_done);
         let is_done = child.said_done || is_marked;
         let lived = self.now().since(child.began);
-        let fields = match exit {
-            Exit::Code(code) => json!({"code": code, "signal": null}),
-            Exit::Signal(signal) => json!({"code": null, "signal": signal}),
+        let (code, signal) = match exit {
+            Exit::Code(code) => (Some(code), None),
+            Exit::Signal(signal) => (None, Some(signal)),
         };
-        let mut event = json!({
-            "pid": child.guard.child().as_raw_nonzero().get(),
-            "exit": exit.describe(),
-            "seconds": lived.as_secs_f64(),
-            "finished": is_done,
-        });
-        merge(&mut event, fields);
-        self.event("child_ended", event);
+        self.event(
+            "child_ended",
+            json!({
+                "pid": child.guard.child().as_raw_nonzero().get(),
+                "exit": exit.describe(),
+                "seconds": lived.as_secs_f64(),
+                "finished": is_done,
+                "code": code,
+                "signal": signal,
+            }),
+        );
         self.handle.gauge().pid.store(0, Ordering::Relaxed);
         if let Some(state) = &mut self.state {
             let noted = state.child_ended();
@@ -290,11 +293,5 @@ impl Supervisor<'_> {
             .collect();
         // An error is an interruption: everything is looked at after either.
         let _ = poll(&mut asked, limit.map(timespec).as_ref());
-    }
-}
-
-fn merge(into: &mut serde_json::Value, fields: serde_json::Value) {
-    if let (serde_json::Value::Object(into), serde_json::Value::Object(fields)) = (into, fields) {
-        into.extend(fields);
     }
 }
