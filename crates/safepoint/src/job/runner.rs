@@ -29,7 +29,7 @@ use super::report::{Outcome, Report};
 use super::sink::{ResultSink, Sink};
 use super::template::Template;
 use crate::clock::wall_ms;
-use crate::disk::{self, FilesystemKind, InputFile, Reserve, StateDir};
+use crate::disk::{self, InputFile, Reserve, StateDir};
 use crate::error::{Error, ErrorKind, Result};
 use crate::owner::Ownership;
 use crate::process::{
@@ -488,11 +488,7 @@ fn open_database(
         };
         Database::create(&path.db(), &job, &definition.fingerprint())?;
     }
-    let locking = if FilesystemKind::of(dir.path())?.is_network() {
-        Locking::Exclusive
-    } else {
-        Locking::Shared
-    };
+    let locking = Locking::of(dir.path())?;
     Ok((Database::open(&path.db(), locking)?, locking))
 }
 

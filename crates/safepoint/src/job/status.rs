@@ -6,7 +6,7 @@ use super::child_view::ChildView;
 use super::in_progress::InProgressView;
 use super::layout::JobPath;
 use super::owner::{self, current_owner};
-use crate::disk::{self, FilesystemKind};
+use crate::disk;
 use crate::error::{Error, ErrorKind, Result};
 use crate::owner::Owner;
 use crate::queue::{Database, JOB_DB, Locking, Progress, RunRow, StepCounts, View};
@@ -149,11 +149,7 @@ impl Status {
 pub fn retry(path: &JobPath, only: Option<&[u64]>) -> Result<u64> {
     let dir = path.open()?;
     let _owned = owner::take(path)?;
-    let locking = if FilesystemKind::of(dir.path())?.is_network() {
-        Locking::Exclusive
-    } else {
-        Locking::Shared
-    };
+    let locking = Locking::of(dir.path())?;
     Database::open(&path.db(), locking)?.retry(only)
 }
 

@@ -9,7 +9,7 @@ use super::notice::Notice;
 use super::owner::Steps;
 use super::room::{Observer, Room};
 use crate::clock::wall_ms;
-use crate::disk::{FilesystemKind, StateDir};
+use crate::disk::StateDir;
 use crate::error::{Error, ErrorKind, Result};
 use crate::owner::{Claim, OWNER_LOCK, Owner, Ownership};
 use crate::queue::{Database, JOB_DB, JobRow, Locking, RunRow, StepState, StepStore};
@@ -145,16 +145,7 @@ fn prepare(dir: &StateDir) -> Result<Locking> {
         let definition = [(KIND.0.to_owned(), KIND.1.to_owned())];
         Database::create(&dir.file(JOB_DB), &job, &definition)?;
     }
-    locking(dir)
-}
-
-/// How the file of a directory is to be shared.
-pub(super) fn locking(dir: &StateDir) -> Result<Locking> {
-    Ok(if FilesystemKind::of(dir.path())?.is_network() {
-        Locking::Exclusive
-    } else {
-        Locking::Shared
-    })
+    Locking::of(dir.path())
 }
 
 /// Refuses the directory of a job that has items.

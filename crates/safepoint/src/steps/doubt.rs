@@ -9,7 +9,7 @@ use super::scope::Scope;
 use super::value::MAX_RESULT;
 use crate::disk::StateDir;
 use crate::error::{Error, ErrorKind, Result};
-use crate::queue::{Database, EffectRow, EffectState, JOB_DB, StepChange};
+use crate::queue::{Database, EffectRow, EffectState, JOB_DB, Locking, StepChange};
 
 /// What an [effect](Scope::effect) that is in doubt comes to, as its author chose.
 pub enum InDoubt<'a, T, E> {
@@ -102,7 +102,7 @@ pub fn resolve(directory: &Path, key: &str, resolution: Resolution) -> Result<()
         return Err(error.with_hint("name the directory that the program opens"));
     }
     let _ours = builder::take(&dir)?;
-    let mut database = Database::open(&dir.file(JOB_DB), builder::locking(&dir)?)?;
+    let mut database = Database::open(&dir.file(JOB_DB), Locking::of(dir.path())?)?;
     let change = change(key, database.effect(key)?, resolution)?;
     database.write_effect(&change)
 }

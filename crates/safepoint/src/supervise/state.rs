@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::Report;
 use crate::clock::wall_ms;
-use crate::disk::{FilesystemKind, StateDir};
+use crate::disk::StateDir;
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::{
     ChildView, Control, Entry, Events, InProgressFile, InProgressView, JobPath, LOGS, quote,
@@ -68,11 +68,7 @@ impl State {
         dir.make_private()?;
         let ownership = take_job(path)?;
         Control::forget(&dir)?;
-        let locking = if FilesystemKind::of(dir.path())?.is_network() {
-            Locking::Exclusive
-        } else {
-            Locking::Shared
-        };
+        let locking = Locking::of(dir.path())?;
         let mut database = open(path, &dir, command, version, locking)?;
         let after_crash = database.crashed_run()?.is_some();
         let mut ended_strays = 0;

@@ -8,7 +8,7 @@ use super::failure::failure;
 use super::schema::{self, JOB_DB};
 use super::step_rows;
 use super::write::{self, text_or_blob};
-use crate::disk::{self, FileIdentity};
+use crate::disk::{self, FileIdentity, FilesystemKind};
 use crate::error::{Error, Result};
 use crate::queue::{Chunk, Counts, EffectRow, SourceRow, State, StepChange};
 
@@ -26,6 +26,21 @@ pub enum Locking {
     Shared,
     /// Nobody else may read while the owner has it: for network file systems.
     Exclusive,
+}
+
+impl Locking {
+    /// How a file in `directory` is to be shared: by the kind of its file system.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Io`](crate::ErrorKind::Io) when the file system cannot be asked.
+    pub fn of(directory: &Path) -> Result<Self> {
+        Ok(if FilesystemKind::of(directory)?.is_network() {
+            Self::Exclusive
+        } else {
+            Self::Shared
+        })
+    }
 }
 
 /// Who a job is.
