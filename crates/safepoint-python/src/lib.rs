@@ -16,6 +16,8 @@
 
 mod command;
 mod errors;
+mod items;
+mod json;
 mod shutdown;
 
 use pyo3::prelude::*;
@@ -24,6 +26,7 @@ use pyo3::prelude::*;
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     command::register(module)?;
+    items::register(module)?;
     shutdown::register(module)?;
     Ok(())
 }
