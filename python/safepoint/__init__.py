@@ -17,6 +17,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ._batch import Batch as Batch, BatchReport as BatchReport, batch as batch
     from ._errors import (
         BusyError as BusyError,
         ClosedError as ClosedError,
@@ -28,31 +29,44 @@ if TYPE_CHECKING:
         NotFoundError as NotFoundError,
         Stopped as Stopped,
     )
+    from ._map import Failure as Failure, MapResult as MapResult, map as map
     from ._native import StopReport as StopReport, StopRequest as StopRequest
+    from ._outcome import Refuse as Refuse, Retry as Retry
     from ._shutdown import (
         Shutdown as Shutdown,
         ShutdownToken as ShutdownToken,
         Unit as Unit,
         shutdown as shutdown,
     )
+    from ._worker import Attempt as Attempt, worker as worker
 
 #: Where each public name lives.
 _HOMES = {
+    "Attempt": "_worker",
+    "Batch": "_batch",
+    "BatchReport": "_batch",
     "BusyError": "_errors",
     "ClosedError": "_errors",
     "CorruptError": "_errors",
     "Error": "_errors",
+    "Failure": "_map",
     "IncompatibleError": "_errors",
     "InvalidError": "_errors",
     "IoError": "_errors",
+    "MapResult": "_map",
     "NotFoundError": "_errors",
+    "Refuse": "_outcome",
+    "Retry": "_outcome",
     "Shutdown": "_shutdown",
     "ShutdownToken": "_shutdown",
     "StopReport": "_native",
     "StopRequest": "_native",
     "Stopped": "_errors",
     "Unit": "_shutdown",
+    "batch": "_batch",
+    "map": "_map",
     "shutdown": "_shutdown",
+    "worker": "_worker",
 }
 
 __all__ = ["__version__", *_HOMES]

@@ -3,6 +3,7 @@
 mod item;
 mod owner;
 mod passage;
+mod reading;
 mod value;
 
 use pyo3::prelude::*;
@@ -12,5 +13,7 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<item::PyWaiting>()?;
     module.add_class::<owner::PyItems>()?;
     module.add_class::<passage::PyPassage>()?;
+    module.add_function(wrap_pyfunction!(reading::read_counts, module)?)?;
+    module.add_function(wrap_pyfunction!(reading::read_results, module)?)?;
     module.add_function(wrap_pyfunction!(value::as_json, module)?)
 }
