@@ -2,9 +2,11 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from decimal import Decimal
-from typing import Any, TypedDict, final
+from typing import Any, final
 
 from typing_extensions import Self, disjoint_base
+
+from ._reports import HookReport
 
 __version__: str
 
@@ -31,13 +33,6 @@ class HealthServer:
     def ready(self) -> bool: ...
     def _set_ready(self, ready: bool) -> None: ...
     def close(self) -> None: ...
-
-class HookReport(TypedDict):
-    order: str
-    name: str
-    outcome: str
-    error: str | None
-    seconds: float
 
 @final
 class StopRequest:
