@@ -36,6 +36,8 @@ if TYPE_CHECKING:
         Shutdown as Shutdown,
         ShutdownToken as ShutdownToken,
         Unit as Unit,
+        active as active,
+        follow as follow,
         shutdown as shutdown,
     )
     from ._worker import Attempt as Attempt, worker as worker
@@ -63,7 +65,9 @@ _HOMES = {
     "StopRequest": "_native",
     "Stopped": "_errors",
     "Unit": "_shutdown",
+    "active": "_shutdown",
     "batch": "_batch",
+    "follow": "_shutdown",
     "map": "_map",
     "shutdown": "_shutdown",
     "worker": "_worker",
