@@ -320,8 +320,8 @@ class Crew:
             self._stillborn += 1
             if self._stillborn >= _STILLBORN:
                 raise InvalidError(
-                    f"{self._stillborn} worker processes in a row ended before they began ({_exit(code)})",
-                    hint='see what they wrote on standard error; call `safepoint.map` below `if __name__ == "__main__":`',
+                    f"{self._stillborn} workers in a row ended before they began: the last {_exit(code)}",
+                    hint='see what they wrote on standard error; call the map below `if __name__ == "__main__":`',
                 )
         elif member.given:
             task = member.given.popleft()

@@ -2,12 +2,8 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from decimal import Decimal
-<<<<<<< HEAD
 from os import PathLike
-from typing import Any, TypedDict, final
-=======
 from typing import Any, final
->>>>>>> main
 
 from typing_extensions import Self, disjoint_base
 

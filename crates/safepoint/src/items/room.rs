@@ -208,6 +208,8 @@ impl Room {
             crashes += 1;
             again.crashes = crashes;
             self.submit(again.settlement(Verdict::PutAside, again.attempts, (wall_ms(), 0)))?;
+            // If it is the cause, there is no time for that later.
+            self.sync()?;
             again.from = Some(State::Pending);
         }
         Ok(Begun::Open(self.item(again, unit)))
