@@ -322,6 +322,7 @@ class Batch(Generic[T]):
                 retry_dead=self._retry_failed,
                 fresh=self._fresh,
                 in_flight=1,
+                wait_in_line=False,
             )
         except BaseException as error:
             own.end(error)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sized
 from dataclasses import dataclass
@@ -223,10 +223,11 @@ class MapResult(Generic[R]):
                 wait=self._retry_wait,
                 retry_dead=self._retry_failed,
                 fresh=self._fresh,
-                in_flight=self._workers * 2,
+                in_flight=self._workers,
+                wait_in_line=True,
             )
         self._crew = Crew(self._function, self._workers, self._context, token, self._timeout)
-        self._progress = Progress(self.name, self._numbers, self._shown if self._shown is not None else _is_worth_it())
+        self._progress = Progress(self.name, _numbers_of(weakref.ref(self)), self._shown)
         if self._items is not None and self._items.run > 1:
             done, dead, _, _ = self._items.counts()
             of = f" of {self._total:,}" if self._total is not None else ""
@@ -446,9 +447,14 @@ class MapResult(Generic[R]):
         self._ready[task.place] = lambda: failure
 
 
-def _is_worth_it() -> bool | None:
-    """Progress is shown in a terminal, and elsewhere from time to time."""
-    return None if sys.stderr is not None else False
+def _numbers_of(result: weakref.ref[MapResult[Any]]) -> Callable[[], Numbers]:
+    """What progress looks at. It must not keep the result: one that nobody has any more ends its processes."""
+
+    def look() -> Numbers:
+        alive = result()
+        return Numbers(0, 0, None, 0, 0) if alive is None else alive._numbers()
+
+    return look
 
 
 def map(

@@ -25,7 +25,7 @@ pub(crate) struct PyItems {
 #[pymethods]
 impl PyItems {
     #[new]
-    #[pyo3(signature = (directory, token, *, keyed, total, attempts, wait, retry_dead, fresh, in_flight))]
+    #[pyo3(signature = (directory, token, *, keyed, total, attempts, wait, retry_dead, fresh, in_flight, wait_in_line))]
     #[expect(clippy::too_many_arguments, reason = "called once, by name")]
     #[expect(clippy::fn_params_excessive_bools, reason = "called once, by name")]
     fn new(
@@ -39,6 +39,7 @@ impl PyItems {
         retry_dead: bool,
         fresh: bool,
         in_flight: usize,
+        wait_in_line: bool,
     ) -> PyResult<Self> {
         let base = crate::shutdown::seconds(wait, "a wait")?;
         let mut builder = Items::builder(directory)
@@ -50,7 +51,8 @@ impl PyItems {
             })
             .retry_dead(retry_dead)
             .fresh(fresh)
-            .in_flight(in_flight);
+            .in_flight(in_flight)
+            .wait_in_line(wait_in_line);
         if let Some(token) = &token {
             builder = builder.token(&token.token);
         }
@@ -141,11 +143,7 @@ impl PyItems {
     }
 
     /// The recorded result of a done item, as JSON.
-    fn result_at<'py>(
-        &self,
-        py: Python<'py>,
-        index: u64,
-    ) -> PyResult<Option<Bound<'py, PyBytes>>> {
+    fn result_at<'py>(&self, py: Python<'py>, index: u64) -> PyResult<Option<Bound<'py, PyBytes>>> {
         let result = py.detach(|| self.items.result_at(index)).map_err(raise)?;
         Ok(result.map(|bytes| PyBytes::new(py, &bytes)))
     }
@@ -163,11 +161,7 @@ impl PyItems {
     }
 
     /// Goes over other items in a loop; `key` is a function, or `None`.
-    fn passage(
-        &self,
-        source: Bound<'_, PyAny>,
-        key: Option<Py<PyAny>>,
-    ) -> PyPassage {
+    fn passage(&self, source: Bound<'_, PyAny>, key: Option<Py<PyAny>>) -> PyPassage {
         PyPassage::new(Arc::clone(&self.items), source, key)
     }
 
@@ -194,7 +188,10 @@ impl PyItems {
         said.set_item("elapsed", report.elapsed.as_secs_f64())?;
         said.set_item(
             "reason",
-            report.requests.first().map(|first| first.request.to_string()),
+            report
+                .requests
+                .first()
+                .map(|first| first.request.to_string()),
         )?;
         Ok(said)
     }
