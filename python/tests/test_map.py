@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import given, settings, strategies
@@ -36,7 +37,7 @@ quiet = functools.partial(safepoint.map, progress=False, workers=2)
 
 
 @pytest.mark.parametrize("context", CONTEXTS)
-def test_results_come_in_order(context: str) -> None:
+def test_results_come_in_order(context: Any) -> None:
     result = quiet(double, range(500), context=context)
     assert list(result) == [number * 2 for number in range(500)]
     assert result.complete
@@ -47,7 +48,7 @@ def test_results_come_in_order(context: str) -> None:
 
 
 @pytest.mark.parametrize("context", CONTEXTS)
-def test_what_kills_a_worker_costs_one_item(context: str) -> None:
+def test_what_kills_a_worker_costs_one_item(context: Any) -> None:
     result = quiet(troubled, range(20), context=context, attempts=2, retry_wait=0.01)
     values = list(result)
     bad = {3: "ValueError: three", 5: "SIGKILL", 7: "no sevens", 9: "exited with 3", 11: "SystemExit: eleven"}
@@ -103,7 +104,7 @@ def test_an_item_that_cannot_be_sent_and_a_result_that_cannot() -> None:
 
 
 @pytest.mark.parametrize("context", ["spawn", "forkserver"])
-def test_a_function_that_cannot_be_imported_is_refused_at_once(context: str) -> None:
+def test_a_function_that_cannot_be_imported_is_refused_at_once(context: Any) -> None:
     def inner(number: int) -> int:
         return number
 
@@ -127,11 +128,11 @@ def test_bad_arguments_are_refused() -> None:
         {"fresh": True},
     ):
         with pytest.raises(safepoint.InvalidError):
-            safepoint.map(double, [1], **wrong)  # type: ignore[call-overload, arg-type]
+            safepoint.map(double, [1], **wrong)
     with pytest.raises(safepoint.InvalidError, match="async"):
         quiet(asynchronous, [1])
     with pytest.raises(safepoint.InvalidError, match="no function"):
-        quiet("double", [1])
+        quiet("double", [1])  # type: ignore[arg-type]
 
 
 def test_a_session_without_a_file_is_told_so() -> None:
@@ -253,7 +254,7 @@ def logged(word: str) -> set[int]:
 
 
 @pytest.mark.parametrize("context", CONTEXTS)
-def test_ctrl_c_in_a_terminal_lets_what_is_in_progress_finish(start: Start, context: str) -> None:
+def test_ctrl_c_in_a_terminal_lets_what_is_in_progress_finish(start: Start, context: Any) -> None:
     program = start(PROGRAM, context)
     program.until("at 7")
     program.send_to_group(signal.SIGINT)
@@ -270,7 +271,7 @@ def test_ctrl_c_in_a_terminal_lets_what_is_in_progress_finish(start: Start, cont
 
 
 @pytest.mark.parametrize("context", CONTEXTS)
-def test_the_second_ctrl_c_ends_them_now(start: Start, context: str) -> None:
+def test_the_second_ctrl_c_ends_them_now(start: Start, context: Any) -> None:
     program = start(PROGRAM, context, "hang")
     program.until("at 9")
     program.send_to_group(signal.SIGINT)
@@ -284,7 +285,7 @@ def test_the_second_ctrl_c_ends_them_now(start: Start, context: str) -> None:
 
 
 @pytest.mark.parametrize("context", CONTEXTS)
-def test_no_process_outlives_a_parent_that_is_killed(start: Start, context: str) -> None:
+def test_no_process_outlives_a_parent_that_is_killed(start: Start, context: Any) -> None:
     program = start(PROGRAM, context, "hang")
     program.until("at 9")
     assert len(program.others()) >= 3
