@@ -2,15 +2,16 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from decimal import Decimal
-from typing import Any, TypedDict, final
+from typing import Any, TypedDict, final, type_check_only
 
-from typing_extensions import Self
+from typing_extensions import Self, disjoint_base
 
 __version__: str
 
 def command(arguments: list[str]) -> int: ...
 def end_with(number: int) -> None: ...
 
+@type_check_only
 class HookReport(TypedDict):
     order: str
     name: str
@@ -29,7 +30,8 @@ class StopRequest:
     def mode(self) -> str:
         """GRACEFUL or IMMEDIATE."""
     @property
-    def message(self) -> str: ...
+    def message(self) -> str:
+        """What who asked for it said, or empty."""
     @property
     def signal(self) -> int | None:
         """The signal's number, if it was one."""
@@ -45,9 +47,11 @@ class StopReport:
     def reason(self) -> StopRequest | None:
         """The first request."""
     @property
-    def requests(self) -> list[StopRequest]: ...
+    def requests(self) -> list[StopRequest]:
+        """All requests, in the order in which they came."""
     @property
-    def exit_code(self) -> int: ...
+    def exit_code(self) -> int:
+        """What to leave the program with; see :attr:`Shutdown.exit_code`."""
     @property
     def is_clean(self) -> bool:
         """Whether nothing was given up, and no hook or rollback failed."""
@@ -55,11 +59,14 @@ class StopReport:
     def took(self) -> float:
         """Seconds from the request to the end."""
     @property
-    def total_interrupts(self) -> int: ...
+    def total_interrupts(self) -> int:
+        """How many requests there were."""
     @property
-    def graceful_interrupts(self) -> int: ...
+    def graceful_interrupts(self) -> int:
+        """How many of them were graceful."""
     @property
-    def immediate_interrupts(self) -> int: ...
+    def immediate_interrupts(self) -> int:
+        """How many of them were immediate."""
     @property
     def units(self) -> tuple[int, int, int]:
         """Units that were committed, rolled back and refused."""
@@ -70,7 +77,8 @@ class StopReport:
     def failures(self) -> list[tuple[str, str]]:
         """Rollbacks that failed: unit and message."""
     @property
-    def hooks(self) -> list[HookReport]: ...
+    def hooks(self) -> list[HookReport]:
+        """Each hook that was registered: how it came out, and how long it took."""
     def event_lines(self, **fields: object) -> list[str]:
         """The lines of `events.jsonl` for this stop, with these fields in each."""
 
@@ -111,6 +119,7 @@ class Parent:
     @staticmethod
     def attach(number: int) -> Token: ...
 
+@disjoint_base
 class Token:
     def __new__(cls, of: Token) -> Self: ...
     @property
@@ -120,12 +129,14 @@ class Token:
     def phase(self) -> str:
         """running, draining, terminating or stopped. It only advances."""
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """What :meth:`ShutdownToken.child` was given, or empty."""
     @property
     def reason(self) -> StopRequest | None:
         """The first request, if there was one."""
     @property
-    def requests(self) -> list[StopRequest]: ...
+    def requests(self) -> list[StopRequest]:
+        """All requests so far, in the order in which they came."""
     @property
     def remaining(self) -> float | None:
         """Seconds of the grace period that are left; `None` while no stop was asked for."""

@@ -1,0 +1,121 @@
+"""The patterns: how each is interrupted, and what counts as lost."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from rounds import Ended, Running
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """Two programs of one name, `by_hand` and `with_safepoint`, and one judge for both."""
+
+    name: str
+    #: Who interrupts it, in the words of the table.
+    by: str
+    interrupt: Callable[[Running, random.Random], None]
+    #: What was lost in one round: a name for each kind of loss, and how much of it.
+    judge: Callable[[Ended], Counter[str]]
+
+
+def sigterm(program: Running, moment: random.Random) -> None:
+    program.tell(signal.SIGTERM)
+
+
+def kill(program: Running, moment: random.Random) -> None:
+    program.tell(signal.SIGKILL)
+
+
+def ctrl_c(program: Running, moment: random.Random) -> None:
+    program.tell_all(signal.SIGINT)
+
+
+def ctrl_c_twice(program: Running, moment: random.Random) -> None:
+    program.tell_all(signal.SIGINT)
+    time.sleep(moment.uniform(0.11, 0.19))
+    if program.process.poll() is None:
+        program.tell_all(signal.SIGINT)
+
+
+def _found(losses: dict[str, int | bool]) -> Counter[str]:
+    return Counter({name: int(many) for name, many in losses.items() if many})
+
+
+def _two_books(first: str, second: str) -> Callable[[Ended], Counter[str]]:
+    def judge(ended: Ended) -> Counter[str]:
+        return _found(
+            {
+                "an item half done": len(set(ended.lines(first)) ^ set(ended.lines(second))),
+                "exit code 0, as if all were done": ended.code == 0,
+                "a traceback": ended.complained.count("Traceback"),
+            }
+        )
+
+    return judge
+
+
+def _cleanup(ended: Ended) -> Counter[str]:
+    return _found(
+        {
+            "a working directory left behind": (ended.directory / "work").exists(),
+            "a result not told": not ended.lines("parts"),
+            "a traceback": ended.complained.count("Traceback"),
+        }
+    )
+
+
+def _state(ended: Ended) -> Counter[str]:
+    path = ended.directory / "state.json"
+    state = json.loads(path.read_text()) if path.exists() else {"done": 0, "total": -1}
+    return _found(
+        {
+            "a state that contradicts itself": state["total"] != 3 * state["done"],
+            "exit code 0, as if all were done": ended.code == 0,
+        }
+    )
+
+
+def _must_be_there(name: str) -> Callable[[Ended], Counter[str]]:
+    def judge(ended: Ended) -> Counter[str]:
+        return _found({"killed, as it did not end": ended.was_killed, "the results": not ended.lines(name)})
+
+    return judge
+
+
+def _swallowed(ended: Ended) -> Counter[str]:
+    failed = sum(line.startswith("failed") for line in ended.said)
+    return _found({"Ctrl-C ignored": ended.was_killed, "a good item counted as failed": failed})
+
+
+def _workers(ended: Ended) -> Counter[str]:
+    paid = len(set(ended.lines("paid")))
+    path = ended.directory / "results.json"
+    kept = len(json.loads(path.read_text())) if path.exists() else 0
+    return _found(
+        {
+            "a result that was paid for": paid - kept,
+            "a process left behind": ended.orphans,
+            "a traceback": ended.complained.count("Traceback"),
+            "killed, as it did not end": ended.was_killed,
+        }
+    )
+
+
+PATTERNS = [
+    Pattern("exit_between_writes", "SIGTERM", sigterm, _two_books("debits", "credits")),
+    Pattern("exit_in_finally", "Ctrl-C twice", ctrl_c_twice, _cleanup),
+    Pattern("save_in_handler", "SIGTERM", sigterm, _state),
+    Pattern("lock_in_handler", "SIGTERM", sigterm, _must_be_there("results.json")),
+    Pattern("flag", "SIGTERM", sigterm, _must_be_there("looks")),
+    Pattern("swallow", "Ctrl-C", ctrl_c, _swallowed),
+    Pattern("asyncio_run", "Ctrl-C", ctrl_c, _two_books("charged", "delivered")),
+    Pattern("pool", "Ctrl-C", ctrl_c, _workers),
+    Pattern("executor", "SIGTERM", sigterm, _workers),
+]
