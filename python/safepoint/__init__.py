@@ -33,6 +33,8 @@ if TYPE_CHECKING:
         Shutdown as Shutdown,
         ShutdownToken as ShutdownToken,
         Unit as Unit,
+        active as active,
+        follow as follow,
         shutdown as shutdown,
     )
 
@@ -69,6 +71,8 @@ _HOMES = {
     "StopRequest": "_native",
     "Stopped": "_errors",
     "Unit": "_shutdown",
+    "active": "_shutdown",
+    "follow": "_shutdown",
     "shutdown": "_shutdown",
 }
 
