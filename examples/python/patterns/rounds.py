@@ -16,7 +16,7 @@ from typing import IO
 
 HERE = Path(__file__).resolve().parent
 
-#: Seconds that a program has between the signal and its end, before it is killed: an orchestrator's grace period, shortened.
+#: Seconds that a program has between the signal and its end, before it is killed: a short grace period.
 PATIENCE = 5.0
 
 #: Seconds until it has to be ready. Generous: a busy machine is no finding.

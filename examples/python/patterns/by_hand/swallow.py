@@ -4,7 +4,7 @@ import time
 
 done = failed = 0
 print("ready", flush=True)
-for item in range(100_000):
+for _ in range(100_000):
     try:
         time.sleep(0.01)  # the request for this item
         done += 1

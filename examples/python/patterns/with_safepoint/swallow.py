@@ -8,7 +8,7 @@ import safepoint
 done = failed = 0
 with safepoint.shutdown() as stop:
     print("ready", flush=True)
-    for item in stop.iter(range(100_000)):
+    for _ in stop.iter(range(100_000)):
         try:
             time.sleep(0.01)  # the request for this item
             done += 1
