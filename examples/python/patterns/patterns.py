@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import pickle
 import random
 import signal
 import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from rounds import Ended, Running
 
@@ -108,6 +110,55 @@ def _workers(ended: Ended) -> Counter[str]:
     )
 
 
+def _last_told(ended: Ended, word: str) -> int:
+    """N of the last line `word N` that it said."""
+    told = [line.split()[1] for line in ended.said if line.startswith(f"{word} ")]
+    return int(told[-1]) if told else 0
+
+
+def _checkpoint(ended: Ended) -> Counter[str]:
+    """Loads the newest state, as the program would when it is started again."""
+    saved = _last_told(ended, "saved")
+    in_place = ended.directory / "latest.pickle"
+    try:
+        step = _step_in_place(in_place) if in_place.exists() else _step(ended.directory / "checkpoints")
+    except Exception:
+        return _found({"the only checkpoint": saved > 0})
+    return _found({"a step that was saved": max(0, saved - step)})
+
+
+def _step_in_place(path: Path) -> int:
+    with open(path, "rb") as file:
+        return int(pickle.load(file)["step"])
+
+
+def _step(path: Path) -> int:
+    import safepoint
+
+    found = safepoint.CheckpointReader(path).latest()
+    if found is None:
+        return 0
+    assert (found.state["weights"] == found.state["step"]).all(), "half old, half new"
+    return int(found.state["step"])
+
+
+def _results(ended: Ended) -> Counter[str]:
+    """Reads the results, as the program would when it is started again."""
+    told = _last_told(ended, "done")
+    in_one_file = ended.directory / "results.json"
+    try:
+        kept = len(json.loads(in_one_file.read_text())) if in_one_file.exists() else _rows(ended.directory)
+    except ValueError:
+        return _found({"all results": told > 0})
+    return _found({"a result": max(0, told - kept)})
+
+
+def _rows(directory: Path) -> int:
+    import safepoint
+
+    return len(list(safepoint.batch([], state=directory / ".safepoint" / "items").results()))
+
+
 PATTERNS = [
     Pattern("exit_between_writes", "SIGTERM", sigterm, _two_books("debits", "credits")),
     Pattern("exit_in_finally", "Ctrl-C twice", ctrl_c_twice, _cleanup),
@@ -116,6 +167,8 @@ PATTERNS = [
     Pattern("flag", "SIGTERM", sigterm, _must_be_there("looks")),
     Pattern("swallow", "Ctrl-C", ctrl_c, _swallowed),
     Pattern("asyncio_run", "Ctrl-C", ctrl_c, _two_books("charged", "delivered")),
+    Pattern("save_in_place", "kill -9", kill, _checkpoint),
+    Pattern("json_per_item", "kill -9", kill, _results),
     Pattern("pool", "Ctrl-C", ctrl_c, _workers),
     Pattern("executor", "SIGTERM", sigterm, _workers),
 ]
