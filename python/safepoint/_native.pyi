@@ -96,7 +96,7 @@ class StopReport:
         """Rollbacks that failed: unit and message."""
     @property
     def hooks(self) -> list[HookReport]:
-        """Each hook that was registered: how it came out, and how long it took."""
+        """Each hook: ``order``, ``name``, ``outcome`` (done, failed or hung), ``error`` and ``seconds``."""
     def event_lines(self, **fields: object) -> list[str]:
         """The lines of `events.jsonl` for this stop, with these fields in each."""
 

@@ -2,15 +2,15 @@
 
 The convention:
 
-- a block ``python`` runs behind those before it, in one interpreter for the page. With ``>>>`` it is a session, and what
-  it prints is compared; otherwise it must not raise. One that begins with a comment such as ``# train.py`` is
-  that file, and is written;
+- a block ``python`` runs behind those before it, in one interpreter for the page. With ``>>>`` it is a session, and
+  what it prints is compared; otherwise it must not raise. One that begins with a comment such as ``# train.py`` is that
+  file, and is written;
 - a block ``console`` is a session in one shell with a terminal. Lines behind ``$`` are typed; the lines below are what
   must come, if there are any. ``...`` stands for anything. A line ``^C`` presses Ctrl-C when what is above has come;
   ``Killed`` ends the program by ``kill -9`` then. A command must leave with 0, unless it was interrupted or the next
   one is ``echo $?``;
-- ``heavy`` behind the language (``python,heavy``) is for what needs torch, ray and the like; such blocks run in the long
-  tests. Blocks of other languages are for reading.
+- ``heavy`` behind the language (``python,heavy``) is for what needs torch, ray and the like; such blocks run in the
+  long tests. Blocks of other languages are for reading.
 """
 
 from __future__ import annotations
