@@ -32,8 +32,8 @@ the guides say why.
 - `stop=None` means the innermost `with safepoint.shutdown()` block of this process, if it is in one.
 - What is durable survives `kill -9` and a power cut. The docstrings say from when on something is; what exactly is
   promised is on [one page](../concepts/guarantees.md).
-- Each error is a `safepoint.Error` with `kind` and `hint`, and also the builtin that people catch for it. What is said at
-  a function is what it adds to that.
+- Each error is a `safepoint.Error` with `kind` and `hint`, and also the builtin that people catch for it. What is said
+  at a function is what it adds to that.
 - What waits or writes lets go of the interpreter, and Ctrl-C is heard meanwhile.
 """
 
