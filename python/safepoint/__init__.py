@@ -17,6 +17,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ._batch import Batch as Batch, BatchReport as BatchReport, batch as batch
     from ._errors import (
         BusyError as BusyError,
         ClosedError as ClosedError,
@@ -28,7 +29,9 @@ if TYPE_CHECKING:
         NotFoundError as NotFoundError,
         Stopped as Stopped,
     )
+    from ._map import Failure as Failure, MapResult as MapResult, map as map
     from ._native import StopReport as StopReport, StopRequest as StopRequest, TimeLimit as TimeLimit
+    from ._outcome import Refuse as Refuse, Retry as Retry
     from ._shutdown import (
         Budget as Budget,
         Health as Health,
@@ -39,6 +42,7 @@ if TYPE_CHECKING:
         follow as follow,
         shutdown as shutdown,
     )
+    from ._worker import Attempt as Attempt, worker as worker
 
 
 def _refuse_other_interpreters() -> None:
@@ -59,16 +63,23 @@ _refuse_other_interpreters()
 
 #: Where each public name lives.
 _HOMES = {
+    "Attempt": "_worker",
+    "Batch": "_batch",
+    "BatchReport": "_batch",
     "Budget": "_shutdown",
     "BusyError": "_errors",
     "ClosedError": "_errors",
     "CorruptError": "_errors",
     "Error": "_errors",
+    "Failure": "_map",
     "Health": "_shutdown",
     "IncompatibleError": "_errors",
     "InvalidError": "_errors",
     "IoError": "_errors",
+    "MapResult": "_map",
     "NotFoundError": "_errors",
+    "Refuse": "_outcome",
+    "Retry": "_outcome",
     "Shutdown": "_shutdown",
     "ShutdownToken": "_shutdown",
     "StopReport": "_native",
@@ -77,8 +88,11 @@ _HOMES = {
     "TimeLimit": "_native",
     "Unit": "_shutdown",
     "active": "_shutdown",
+    "batch": "_batch",
     "follow": "_shutdown",
+    "map": "_map",
     "shutdown": "_shutdown",
+    "worker": "_worker",
 }
 
 __all__ = ["__version__", *_HOMES]

@@ -17,6 +17,8 @@
 mod command;
 mod errors;
 mod health;
+mod items;
+mod json;
 mod shutdown;
 
 use pyo3::prelude::*;
@@ -26,6 +28,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     command::register(module)?;
     health::register(module)?;
+    items::register(module)?;
     shutdown::register(module)?;
     Ok(())
 }

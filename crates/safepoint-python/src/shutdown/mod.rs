@@ -18,6 +18,8 @@ pub(crate) use token::PyToken;
 
 use pyo3::prelude::*;
 
+pub(crate) use token::{PyToken, seconds};
+
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<budget::PyBudget>()?;
     module.add_class::<ending::PyEnding>()?;
