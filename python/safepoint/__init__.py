@@ -17,6 +17,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ._cache import Cache as Cache
+    from ._checkpoint import (
+        Checkpoint as Checkpoint,
+        CheckpointReader as CheckpointReader,
+        CheckpointStore as CheckpointStore,
+        Retention as Retention,
+        Saved as Saved,
+        Schedule as Schedule,
+    )
+    from ._checkpointed import checkpointed as checkpointed
     from ._errors import (
         BusyError as BusyError,
         ClosedError as ClosedError,
@@ -39,6 +49,10 @@ if TYPE_CHECKING:
 #: Where each public name lives.
 _HOMES = {
     "BusyError": "_errors",
+    "Cache": "_cache",
+    "Checkpoint": "_checkpoint",
+    "CheckpointReader": "_checkpoint",
+    "CheckpointStore": "_checkpoint",
     "ClosedError": "_errors",
     "CorruptError": "_errors",
     "Error": "_errors",
@@ -46,12 +60,16 @@ _HOMES = {
     "InvalidError": "_errors",
     "IoError": "_errors",
     "NotFoundError": "_errors",
+    "Retention": "_checkpoint",
+    "Saved": "_checkpoint",
+    "Schedule": "_checkpoint",
     "Shutdown": "_shutdown",
     "ShutdownToken": "_shutdown",
     "StopReport": "_native",
     "StopRequest": "_native",
     "Stopped": "_errors",
     "Unit": "_shutdown",
+    "checkpointed": "_checkpointed",
     "shutdown": "_shutdown",
 }
 
