@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from ._rows import Loaded
+
 #: The name of a state unless told otherwise.
 DEFAULT_NAME = "state"
 
@@ -308,7 +310,7 @@ def _decoder(into: object, like: object, allow_pickle: bool) -> Decoder:
     return Decoder(classes, allow_pickle, into)
 
 
-def _checkpoint(decoder: Decoder, found: _native.Loaded) -> Checkpoint:
+def _checkpoint(decoder: Decoder, found: Loaded) -> Checkpoint:
     state = decoder.decode(found["value"], found["encoding"])
     skipped = tuple(
         Skipped(generation, why, None if path is None else os.fspath(path))

@@ -18,6 +18,7 @@ mod cache;
 mod checkpoint;
 mod command;
 mod errors;
+mod health;
 mod shutdown;
 
 use pyo3::prelude::*;
@@ -28,6 +29,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     cache::register(module)?;
     checkpoint::register(module)?;
     command::register(module)?;
+    health::register(module)?;
     shutdown::register(module)?;
     Ok(())
 }

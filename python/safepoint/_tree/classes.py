@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .path import class_name, is_namedtuple
+from .path import class_name, field_names, is_namedtuple
 
 
 def classes_of(like: object) -> dict[str, list[type]]:
@@ -39,7 +39,7 @@ def classes_of(like: object) -> dict[str, list[type]]:
             for item in value:
                 visit(item)
         if not isinstance(value, type) and (hasattr(kind, "__dataclass_fields__") or is_namedtuple(kind)):
-            for name in getattr(kind, "_fields", None) or getattr(kind, "__dataclass_fields__", ()):
+            for name in field_names(kind):
                 visit(getattr(value, name, None))
             visit(kind)
 

@@ -33,3 +33,9 @@ def class_name(kind: type) -> str:
 
 def is_namedtuple(kind: type) -> bool:
     return issubclass(kind, tuple) and hasattr(kind, "_fields") and hasattr(kind, "_make")
+
+
+def field_names(kind: type) -> tuple[str, ...]:
+    """The fields of a named tuple or a dataclass."""
+    named: tuple[str, ...] = getattr(kind, "_fields", ())
+    return named or tuple(getattr(kind, "__dataclass_fields__", ()))
