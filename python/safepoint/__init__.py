@@ -18,6 +18,16 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ._batch import Batch as Batch, BatchReport as BatchReport, batch as batch
+    from ._cache import Cache as Cache
+    from ._checkpoint import (
+        Checkpoint as Checkpoint,
+        CheckpointReader as CheckpointReader,
+        CheckpointStore as CheckpointStore,
+        Retention as Retention,
+        Saved as Saved,
+        Schedule as Schedule,
+    )
+    from ._checkpointed import checkpointed as checkpointed
     from ._errors import (
         BusyError as BusyError,
         ClosedError as ClosedError,
@@ -68,6 +78,10 @@ _HOMES = {
     "BatchReport": "_batch",
     "Budget": "_shutdown",
     "BusyError": "_errors",
+    "Cache": "_cache",
+    "Checkpoint": "_checkpoint",
+    "CheckpointReader": "_checkpoint",
+    "CheckpointStore": "_checkpoint",
     "ClosedError": "_errors",
     "CorruptError": "_errors",
     "Error": "_errors",
@@ -79,7 +93,10 @@ _HOMES = {
     "MapResult": "_map",
     "NotFoundError": "_errors",
     "Refuse": "_outcome",
+    "Retention": "_checkpoint",
     "Retry": "_outcome",
+    "Saved": "_checkpoint",
+    "Schedule": "_checkpoint",
     "Shutdown": "_shutdown",
     "ShutdownToken": "_shutdown",
     "StopReport": "_native",
@@ -89,6 +106,7 @@ _HOMES = {
     "Unit": "_shutdown",
     "active": "_shutdown",
     "batch": "_batch",
+    "checkpointed": "_checkpointed",
     "follow": "_shutdown",
     "map": "_map",
     "shutdown": "_shutdown",
