@@ -147,17 +147,7 @@ class Batch(Generic[T]):
     def __aiter__(self) -> AsyncIterator[T]:
         if self._is_entered:
             return self._loop_async()
-        return self._alone_async()
-
-    async def _alone_async(self) -> AsyncIterator[T]:
-        self._begin()
-        try:
-            async for item in self._loop_async():
-                yield item
-        except BaseException as error:
-            self._end(error, fails=False)
-            raise
-        self._end(None)
+        return _Alone(self)
 
     async def _loop_async(self) -> AsyncIterator[T]:
         passage = self._passage
@@ -391,6 +381,43 @@ class Batch(Generic[T]):
         self._open = self._passage = self._progress = self._token = None
         if own is not None:
             own.end(error)
+
+
+class _Alone(Generic[T]):
+    """An ``async for`` without a ``with`` block. Not an async generator: one that a loop is left with is closed some
+    time later by the event loop, when asyncio has put its signal handlers back already. This one is closed when nobody
+    has it any more.
+    """
+
+    def __init__(self, batch: Batch[T]) -> None:
+        self._batch = batch
+        self._loop: AsyncIterator[T] | None = None
+        self._is_over = False
+
+    def __aiter__(self) -> _Alone[T]:
+        return self
+
+    async def __anext__(self) -> T:
+        if self._is_over:
+            raise StopAsyncIteration
+        try:
+            if self._loop is None:
+                self._batch._begin()
+                self._loop = self._batch._loop_async()
+            return await anext(self._loop)
+        except StopAsyncIteration:
+            self._is_over = True
+            self._batch._end(None)
+            raise
+        except BaseException as error:
+            self._is_over = True
+            self._batch._end(error)
+            raise
+
+    def __del__(self) -> None:
+        if self._loop is not None and not self._is_over:
+            self._is_over = True
+            self._batch._end(GeneratorExit())
 
 
 @overload

@@ -28,7 +28,7 @@ import sys
 import termios
 import textwrap
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,10 +57,6 @@ class Block:
     @property
     def is_heavy(self) -> bool:
         return "heavy" in self.words
-
-    @property
-    def runs(self) -> bool:
-        return self.words[0] in ("python", "console")
 
     def __str__(self) -> str:
         return f"{self.page.name}:{self.line}"
@@ -313,14 +309,17 @@ class Shell:
         os.close(self._terminal)
 
 
-def run(page: Path, directory: Path, *, heavy: bool = False) -> int:
+LANGUAGES = frozenset({"console", "python"})
+
+
+def run(page: Path, directory: Path, *, heavy: bool = False, languages: Collection[str] = LANGUAGES) -> int:
     """Runs all blocks of a page in order in `directory`; says how many ran."""
     ran = 0
     interpreter: Interpreter | None = None
     shell: Shell | None = None
     try:
         for block in blocks(page):
-            if not block.runs or block.is_heavy > heavy:
+            if block.words[0] not in languages or block.is_heavy > heavy:
                 continue
             ran += 1
             name = _FILE.match(block.text.partition("\n")[0])

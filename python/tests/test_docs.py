@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -17,8 +18,16 @@ PAGES = sorted([*BOOK.glob("python/*.md"), *BOOK.glob("guides/python-*.md")])
 GENERATED = BOOK / "python/reference.md"
 
 
+#: Where `scripts/python-build` leaves the wheel that the tutorial installs.
+WHEELS = Path(os.environ.get("SAFEPOINT_WHEELS", ROOT / "target" / "wheels-dev"))
+
+
 @pytest.mark.parametrize("page", [page for page in PAGES if page != GENERATED], ids=lambda page: str(page.name))
 def test_a_page_runs(page: Path, tmp_path: Path) -> None:
+    if "safepoint-*.whl" in page.read_text():
+        wheels = list(WHEELS.glob("safepoint-*.whl"))
+        assert len(wheels) == 1, f"scripts/python-build makes the one wheel in {WHEELS}"
+        (tmp_path / wheels[0].name).symlink_to(wheels[0].resolve())
     assert book.run(page, tmp_path) > 0, f"{page.name} has no block that runs"
 
 
@@ -26,6 +35,11 @@ def test_a_page_runs(page: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("page", [page for page in PAGES if "heavy" in page.read_text()], ids=lambda page: page.name)
 def test_a_page_runs_with_all_its_libraries(page: Path, tmp_path: Path) -> None:
     assert book.run(page, tmp_path, heavy=True) > 0
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", BOOK / "introduction.md"], ids=lambda page: page.name)
+def test_the_python_of_a_page_about_all_runs(page: Path, tmp_path: Path) -> None:
+    assert book.run(page, tmp_path, languages={"python"}) > 0, f"{page.name} has no block of Python"
 
 
 # The runner of pages itself: a page that is wrong must fail.

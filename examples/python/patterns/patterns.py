@@ -25,6 +25,8 @@ class Pattern:
     interrupt: Callable[[Running, random.Random], None]
     #: What was lost in one round: a name for each kind of loss, and how much of it.
     judge: Callable[[Ended], Counter[str]]
+    #: It needs torch.
+    is_heavy: bool = False
 
 
 def sigterm(program: Running, moment: random.Random) -> None:
@@ -119,23 +121,24 @@ def _last_told(ended: Ended, word: str) -> int:
 def _checkpoint(ended: Ended) -> Counter[str]:
     """Loads the newest state, as the program would when it is started again."""
     saved = _last_told(ended, "saved")
-    in_place = ended.directory / "latest.pickle"
     try:
-        step = _step_in_place(in_place) if in_place.exists() else _step(ended.directory / "checkpoints")
+        step = _step(ended.directory)
     except Exception:
         return _found({"the only checkpoint": saved > 0})
     return _found({"a step that was saved": max(0, saved - step)})
 
 
-def _step_in_place(path: Path) -> int:
-    with open(path, "rb") as file:
-        return int(pickle.load(file)["step"])
+def _step(directory: Path) -> int:
+    if (directory / "latest.pickle").exists():
+        with open(directory / "latest.pickle", "rb") as file:
+            return int(pickle.load(file)["step"])
+    if (directory / "latest.pt").exists():
+        import torch
 
-
-def _step(path: Path) -> int:
+        return int(torch.load(directory / "latest.pt")["step"])
     import safepoint
 
-    found = safepoint.CheckpointReader(path).latest()
+    found = safepoint.CheckpointReader(directory / "checkpoints").latest()
     if found is None:
         return 0
     assert (found.state["weights"] == found.state["step"]).all(), "half old, half new"
@@ -168,6 +171,7 @@ PATTERNS = [
     Pattern("swallow", "Ctrl-C", ctrl_c, _swallowed),
     Pattern("asyncio_run", "Ctrl-C", ctrl_c, _two_books("charged", "delivered")),
     Pattern("save_in_place", "kill -9", kill, _checkpoint),
+    Pattern("torch_save", "kill -9", kill, _checkpoint, is_heavy=True),
     Pattern("json_per_item", "kill -9", kill, _results),
     Pattern("pool", "Ctrl-C", ctrl_c, _workers),
     Pattern("executor", "SIGTERM", sigterm, _workers),

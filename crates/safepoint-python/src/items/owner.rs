@@ -150,6 +150,18 @@ impl PyItems {
         Ok(result.map(|bytes| PyBytes::new(py, &bytes)))
     }
 
+    /// Of what a dead item died: its key, the last error, and after how many attempts.
+    fn failure_at(&self, py: Python<'_>, index: u64) -> PyResult<(Option<String>, String, u32)> {
+        let row = py.detach(|| self.items.item_at(index)).map_err(raise)?;
+        let row = row.ok_or_else(|| {
+            raise(safepoint::Error::new(
+                safepoint::ErrorKind::NotFound,
+                format!("there is no item {index}"),
+            ))
+        })?;
+        Ok((row.key, row.error.unwrap_or_default(), row.attempts))
+    }
+
     /// Goes over other items in a loop; `key` is a function, or `None`.
     fn passage(
         &self,
