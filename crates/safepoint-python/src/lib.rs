@@ -14,9 +14,13 @@
     reason = "what Python passes is extracted into values"
 )]
 
+mod cache;
+mod checkpoint;
 mod command;
 mod errors;
 mod health;
+mod items;
+mod json;
 mod shutdown;
 
 use pyo3::prelude::*;
@@ -24,8 +28,11 @@ use pyo3::prelude::*;
 #[pymodule(gil_used = false)]
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    cache::register(module)?;
+    checkpoint::register(module)?;
     command::register(module)?;
     health::register(module)?;
+    items::register(module)?;
     shutdown::register(module)?;
     Ok(())
 }
