@@ -1,7 +1,5 @@
 //! Exit codes: what each says, and how the process leaves.
 
-use std::process::ExitCode;
-
 use safepoint::ErrorKind;
 
 /// Every item is done, also when nothing was left to do.
@@ -88,16 +86,16 @@ pub enum Exit {
 }
 
 impl Exit {
-    pub(crate) fn leave(self) -> ExitCode {
+    pub(crate) fn leave(self) -> u8 {
         match self {
-            Self::Code(code) => ExitCode::from(code),
+            Self::Code(code) => code,
             Self::Signal(signal) => {
                 // The kernel keeps process 1 of a PID namespace from dying by a signal of its own, and what ends a process otherwise would be a fault.
                 if std::process::id() != 1 {
                     // It does not return for a signal that ends a process; if it did, the shell's convention says the same.
                     let _ = signal_hook::low_level::emulate_default_handler(signal);
                 }
-                ExitCode::from(u8::try_from(128 + signal).unwrap_or(ERROR))
+                u8::try_from(128 + signal).unwrap_or(ERROR)
             }
         }
     }

@@ -28,6 +28,11 @@ use crate::exit::Exit;
 
 /// Runs the command line `arguments` (the program's name first) and returns its exit code. A forced stop ends the process by its signal.
 pub fn main_impl(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    ExitCode::from(command(arguments))
+}
+
+/// As [`main_impl`], with the code as a number, for a `main` that is not Rust's.
+pub fn command(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     let exit = match parse(arguments) {
         Ok(cli) => dispatch(cli),
         Err(exit) => exit,

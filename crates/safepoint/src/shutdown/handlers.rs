@@ -269,8 +269,14 @@ impl Register {
         // SAFETY: zeroed memory is a valid `sigaction`.
         let mut action: libc::sigaction = unsafe { mem::zeroed() };
         action.sa_sigaction = ours;
-        // As signal-hook and tokio do: interrupted system calls go on, and a small alternate stack is used where there is one.
-        action.sa_flags = libc::SA_SIGINFO | libc::SA_RESTART | libc::SA_ONSTACK;
+        // As signal-hook and tokio do, a small alternate stack is used where there is one, and interrupted system calls go on; unless the handler that is called
+        // after ours was set to interrupt them: Python's would not be heard in a `read` otherwise.
+        let restart = if is_callable {
+            before.sa_flags & libc::SA_RESTART
+        } else {
+            libc::SA_RESTART
+        };
+        action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | restart;
         set(signal, &action)?;
         self.signals[slot] = Some(Taken { users: 1, before });
         Ok(())

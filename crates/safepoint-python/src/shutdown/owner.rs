@@ -1,0 +1,133 @@
+//! The owner of a stop: installs the handlers, runs the end.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use pyo3::prelude::*;
+use safepoint::shutdown::{Phase, Rung, Shutdown, ShutdownToken, Source};
+use safepoint::{Error, ErrorKind};
+
+use super::report::PyStopReport;
+use super::token::{PyToken, seconds};
+use crate::errors::raise;
+
+/// A shutdown from its handlers to its report.
+#[pyclass(frozen, name = "Owner", module = "safepoint._native")]
+pub(crate) struct PyOwner {
+    token: ShutdownToken,
+    shutdown: Mutex<Option<Shutdown>>,
+    /// Whether the main thread is to be interrupted at each request.
+    interrupts: Arc<AtomicBool>,
+}
+
+#[pymethods]
+impl PyOwner {
+    /// `signals` are the stop signals with their sources; with none, no handler is touched. With `announces`, the first request is told on standard error; `info_signal`
+    /// makes that signal write what is in progress there.
+    #[new]
+    #[pyo3(signature = (grace, signals, reserve=None, ready_delay=0.0, info_signal=None, announces=false, kills=true))]
+    fn new(
+        grace: f64,
+        signals: Vec<(i32, String)>,
+        reserve: Option<f64>,
+        ready_delay: f64,
+        info_signal: Option<i32>,
+        announces: bool,
+        kills: bool,
+    ) -> PyResult<Self> {
+        let grace = seconds(grace, "a grace period")?;
+        let mut builder = Shutdown::builder()
+            .grace(grace)
+            .ready_delay(seconds(ready_delay, "a ready delay")?);
+        if let Some(reserve) = reserve {
+            builder = builder.reserve(seconds(reserve, "a reserve")?);
+        }
+        if !kills {
+            builder = builder.ladder(&[Rung::Graceful, Rung::Immediate]);
+        }
+        for signal in [1, 2, 15] {
+            builder = builder.no_stop_signal(signal);
+        }
+        for (signal, source) in &signals {
+            let source: Source = super::request::source(source)?;
+            builder = builder.stop_signal(*signal, source);
+        }
+        if let Some(signal) = info_signal {
+            builder = builder.info_signal(signal, |status| say(&status.to_string()));
+        }
+        if announces {
+            builder = builder.before_stop(move |request| {
+                say(&format!(
+                    "safepoint: {request}: what is in progress may finish (up to {:.0} s); once more ends it now",
+                    grace.as_secs_f64()
+                ));
+            });
+        }
+        let built = if signals.is_empty() && info_signal.is_none() {
+            builder.build()
+        } else {
+            builder.install()
+        };
+        let shutdown = built.map_err(raise)?;
+        Ok(Self {
+            token: shutdown.token(),
+            shutdown: Mutex::new(Some(shutdown)),
+            interrupts: Arc::default(),
+        })
+    }
+
+    fn token(&self) -> PyToken {
+        PyToken::of(self.token.clone(), None)
+    }
+
+    /// From now on each new phase makes Python's handler of SIGINT run in the main thread, which the front has made one that raises. A signal does that by itself;
+    /// limits, budgets and requests of code do not.
+    fn raise_in_main(&self) {
+        if self.interrupts.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        // Relaxed: a lone flag, looked at when something happens.
+        let interrupts = Arc::clone(&self.interrupts);
+        self.token.observe(move |phase| {
+            if matches!(phase, Phase::Draining | Phase::Terminating)
+                && interrupts.load(Ordering::Relaxed)
+            {
+                interrupt_main();
+            }
+        });
+    }
+
+    fn raise_no_more(&self) {
+        self.interrupts.store(false, Ordering::Relaxed);
+    }
+
+    /// Runs the hooks, waits for what is in progress, and puts the handlers back.
+    fn finish(&self, py: Python<'_>) -> PyResult<PyStopReport> {
+        let shutdown = self
+            .shutdown
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        let Some(shutdown) = shutdown else {
+            return Err(raise(Error::new(
+                ErrorKind::Closed,
+                "the shutdown has ended already",
+            )));
+        };
+        Ok(PyStopReport(py.detach(|| shutdown.finish())))
+    }
+}
+
+/// Makes the main thread run Python's handler of SIGINT, as if the signal had come.
+#[expect(unsafe_code, reason = "a call of Python's C interface")]
+fn interrupt_main() {
+    // SAFETY: documented to need neither the interpreter nor a signal-safe context.
+    unsafe { pyo3::ffi::PyErr_SetInterrupt() };
+}
+
+/// Writes a line for a person. Not by Python's `sys.stderr`: its lock may be held by a thread that waits for this stop.
+fn say(text: &str) {
+    let line = format!("{text}\n");
+    // Nobody is left to be told when standard error is closed.
+    let _ = rustix::io::write(rustix::stdio::stderr(), line.as_bytes());
+}
