@@ -54,7 +54,10 @@ mod tests {
         };
         assert!(!is_readable());
         for _ in 0..3 {
-            let mut file = std::fs::OpenOptions::new().append(true).open(&path).unwrap();
+            let mut file = std::fs::OpenOptions::new()
+                .append(true)
+                .open(&path)
+                .unwrap();
             std::io::Write::write_all(&mut file, b"x").unwrap();
         }
         assert!(is_readable());

@@ -26,14 +26,16 @@ mod step;
 
 pub use change::{Change, Chunk, Settlement, SourceRow, Verdict};
 pub use claims::{
-    Builder, DEFAULT_LEASE, DEFAULT_READ_AHEAD, Durability, Lease, LeaseToken, MAX_CLAIM, MAX_PAYLOAD, MAX_QUEUE_KEY, NewItem, Payload, Pushed, Queue, QueueCounts,
-    QueuedItem, QueuedState,
+    Builder, DEFAULT_LEASE, DEFAULT_READ_AHEAD, Durability, Lease, LeaseToken, MAX_CLAIM,
+    MAX_PAYLOAD, MAX_QUEUE_KEY, NewItem, Payload, Pushed, Queue, QueueCounts, QueuedItem,
+    QueuedState,
 };
 pub use item::{Counts, OpenItem, State};
 pub use retry::RetryPolicy;
 pub use sqlite::{
     AttemptInBrief, AttemptOrder, AttemptRow, Committed, Database, FORMAT_VERSION, FailureRow,
     FormatVersion, InProgress, ItemInBrief, ItemRow, JOB_DB, JobRow, Locking, MAX_CRASHES, Problem,
-    Progress, QUEUE_DB, QUEUE_FORMAT_VERSION, Renewed, RunRow, StepStore, Store, StoreOptions, View, ViewFilter, sqlite_version,
+    Progress, QUEUE_DB, QUEUE_FORMAT_VERSION, Renewed, RunRow, StepStore, Store, StoreOptions,
+    View, ViewFilter, sqlite_version,
 };
 pub use step::{EffectRow, EffectState, StepChange, StepCounts, StepRow, StepState};

@@ -108,8 +108,11 @@ impl Drop for Together {
 impl Shared {
     pub(super) fn new(lease: Duration, uuid: String) -> Result<Self> {
         let bell = Bell::new().map_err(|error| {
-            Error::new(ErrorKind::Io, "cannot make a descriptor to wake the writer by")
-                .with_source(error)
+            Error::new(
+                ErrorKind::Io,
+                "cannot make a descriptor to wake the writer by",
+            )
+            .with_source(error)
         })?;
         Ok(Self {
             inbox: Mutex::default(),
@@ -137,7 +140,10 @@ impl Shared {
         if self.is_forked() {
             return Err(Error::new(
                 ErrorKind::Closed,
-                format!("the queue was opened by process {}, and this is a fork of it", self.pid),
+                format!(
+                    "the queue was opened by process {}, and this is a fork of it",
+                    self.pid
+                ),
             )
             .with_hint("open the queue in each process"));
         }
@@ -151,7 +157,9 @@ impl Shared {
     /// Lets the writer see what `inbox` holds now.
     fn notify(&self, mut inbox: MutexGuard<'_, Inbox>) {
         inbox.arrivals += 1;
-        let wakes = inbox.sleeps_until.is_some_and(|until| inbox.arrivals >= until);
+        let wakes = inbox
+            .sleeps_until
+            .is_some_and(|until| inbox.arrivals >= until);
         if wakes {
             inbox.sleeps_until = None;
         }
@@ -291,7 +299,9 @@ impl Shared {
         let is_new = {
             let mut inbox = self.lock();
             let ready = claimed.into_iter();
-            inbox.ready.extend(ready.map(|claimed| Ready { claimed, since }));
+            inbox
+                .ready
+                .extend(ready.map(|claimed| Ready { claimed, since }));
             let is_new = inbox.looks_over < look;
             inbox.looks_over = look;
             if inbox.wanted == 0 {

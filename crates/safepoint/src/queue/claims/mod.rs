@@ -21,7 +21,5 @@ pub use handle::{MAX_CLAIM, Queue};
 pub(super) use item::name_of;
 pub use item::{MAX_QUEUE_KEY, NewItem, Pushed, QueueCounts, QueuedItem, QueuedState};
 pub use lease::{Lease, LeaseToken};
-pub(super) use operation::{
-    Answer, Claimed, Demand, Fence, Operation, Round, Settle, Settlement,
-};
+pub(super) use operation::{Answer, Claimed, Demand, Fence, Operation, Round, Settle, Settlement};
 pub use payload::{MAX_PAYLOAD, Payload};

@@ -227,7 +227,10 @@ impl Writer {
             let mut asked = [bell, PollFd::new(watch, PollFlags::IN)];
             // An interruption is nothing: it looks around and sleeps again.
             let _ = poll(&mut asked, timeout.as_ref());
-            (!asked[0].revents().is_empty(), !asked[1].revents().is_empty())
+            (
+                !asked[0].revents().is_empty(),
+                !asked[1].revents().is_empty(),
+            )
         } else {
             let mut asked = [bell];
             let _ = poll(&mut asked, timeout.as_ref());
@@ -254,7 +257,10 @@ impl Writer {
         if together.operations.is_empty() {
             let next = match demand.waiting {
                 0 => None,
-                _ => self.file.next_due_ms().inspect_err(|error| self.fail(error))?,
+                _ => self
+                    .file
+                    .next_due_ms()
+                    .inspect_err(|error| self.fail(error))?,
             };
             if next.is_none_or(|due| due > wall_ms()) {
                 self.plan_look(next);
@@ -337,11 +343,7 @@ impl Writer {
     }
 
     /// Keeps what was refused of operations that nobody waited for, until somebody asks.
-    fn keep_refusals(
-        &self,
-        together: &Together,
-        mut refusal: impl FnMut(usize) -> Option<Error>,
-    ) {
+    fn keep_refusals(&self, together: &Together, mut refusal: impl FnMut(usize) -> Option<Error>) {
         if !together.waiters.contains(&Waiter::Later) {
             return;
         }

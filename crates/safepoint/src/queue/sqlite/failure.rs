@@ -59,23 +59,42 @@ fn told(subject: &Subject, action: &str, error: rusqlite::Error) -> Error {
     let message = format!("cannot {action} `{}`", subject.file);
     let damaged = subject.damaged;
     match code {
-        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => damaged("SQLite cannot read it").with_source(cause),
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Error::new(ErrorKind::Busy, message).with_hint(subject.busy).with_source(cause),
-        Some(ErrorCode::DiskFull) => Error::new(ErrorKind::Io, message).with_hint(subject.full).with_source(cause),
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+            damaged("SQLite cannot read it").with_source(cause)
+        }
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+            Error::new(ErrorKind::Busy, message)
+                .with_hint(subject.busy)
+                .with_source(cause)
+        }
+        Some(ErrorCode::DiskFull) => Error::new(ErrorKind::Io, message)
+            .with_hint(subject.full)
+            .with_source(cause),
         Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
-            Error::new(ErrorKind::Io, message).with_hint(subject.denied).with_source(cause)
+            Error::new(ErrorKind::Io, message)
+                .with_hint(subject.denied)
+                .with_source(cause)
         }
         None if matches!(
             error,
-            rusqlite::Error::FromSqlConversionFailure(..) | rusqlite::Error::InvalidColumnType(..) | rusqlite::Error::IntegralValueOutOfRange(..)
+            rusqlite::Error::FromSqlConversionFailure(..)
+                | rusqlite::Error::InvalidColumnType(..)
+                | rusqlite::Error::IntegralValueOutOfRange(..)
         ) =>
         {
             damaged("a value is not of its column's type").with_source(cause)
         }
-        None if matches!(error, rusqlite::Error::QueryReturnedNoRows) => damaged("a row that must be there is missing"),
-        _ if ["no such table", "no such column", "no such index"].iter().any(|what| cause.0.contains(what)) => {
+        None if matches!(error, rusqlite::Error::QueryReturnedNoRows) => {
+            damaged("a row that must be there is missing")
+        }
+        _ if ["no such table", "no such column", "no such index"]
+            .iter()
+            .any(|what| cause.0.contains(what)) =>
+        {
             damaged("a table is missing").with_source(cause)
         }
-        _ => Error::new(ErrorKind::Io, message).with_hint(subject.other).with_source(cause),
+        _ => Error::new(ErrorKind::Io, message)
+            .with_hint(subject.other)
+            .with_source(cause),
     }
 }

@@ -18,7 +18,9 @@ const MANY_BYTES: usize = 4 << 20;
 /// When there is something to be claimed: in the past if there is now, none if nothing is, however long one waits.
 pub(super) fn next_due_ms(connection: &Connection) -> rusqlite::Result<Option<i64>> {
     connection
-        .prepare_cached("SELECT min(due_ms) FROM items INDEXED BY items_due WHERE due_ms IS NOT NULL")?
+        .prepare_cached(
+            "SELECT min(due_ms) FROM items INDEXED BY items_due WHERE due_ms IS NOT NULL",
+        )?
         .query_row((), |row| row.get(0))
 }
 
@@ -55,7 +57,11 @@ impl Rows<'_> {
         }
         let left = wanted - round.claimed.len();
         // With one attempt only, one that nobody began would be the item's death.
-        let ahead = if self.terms.retry.max_attempts > 1 { demand.ahead } else { 0 };
+        let ahead = if self.terms.retry.max_attempts > 1 {
+            demand.ahead
+        } else {
+            0
+        };
         if left + ahead > 0 {
             let fresh = "due_ms = 0 AND due_ms <= ?2 ORDER BY item";
             let mut candidates = self.candidates(fresh, left)?;
@@ -145,7 +151,13 @@ pub(super) fn payload_of(row: &Row<'_>, column: usize) -> rusqlite::Result<Paylo
     Ok(match row.get_ref(column)? {
         ValueRef::Text(text) => Payload::Text(
             std::str::from_utf8(text)
-                .map_err(|error| rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, Box::new(error)))?
+                .map_err(|error| {
+                    rusqlite::Error::FromSqlConversionFailure(
+                        column,
+                        rusqlite::types::Type::Text,
+                        Box::new(error),
+                    )
+                })?
                 .into(),
         ),
         other => Payload::Bytes(other.as_bytes()?.into()),

@@ -19,7 +19,7 @@ use crate::queue::{Durability, RetryPolicy};
 const QUEUE_LOCK: &str = "queue.lock";
 
 /// How long another program (a database tool) may hold the file before it is told. Processes of ours wait for their turn instead.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What this process grants and asks.
 #[derive(Debug, Clone, Copy)]
@@ -117,9 +117,10 @@ impl QueueFile {
         let mut rows = Rows::new(&transaction, self.terms, self.pid, wall_ms());
         let mut round = Round::default();
         for operation in operations {
-            round
-                .answers
-                .push(rows.perform(operation).map_err(|error| in_transaction(error))?);
+            round.answers.push(
+                rows.perform(operation)
+                    .map_err(|error| in_transaction(error))?,
+            );
         }
         rows.claim(demand, &mut round).map_err(write)?;
         rows.finish().map_err(write)?;
@@ -171,7 +172,10 @@ fn create(dir: &StateDir, path: &Path) -> Result<()> {
     if dir.has(&log) {
         return Err(Error::new(
             ErrorKind::Corrupt,
-            format!("`{}` has a `{log}`, but its `{QUEUE_DB}` is gone", dir.path().display()),
+            format!(
+                "`{}` has a `{log}`, but its `{QUEUE_DB}` is gone",
+                dir.path().display()
+            ),
         )
         .with_hint("put it back from a backup, or begin anew in another directory"));
     }

@@ -313,7 +313,10 @@ impl<'a> Rows<'a> {
             .sql("SELECT item FROM items WHERE state = 'done' AND settled_at_ms < ?1 LIMIT ?2")?
             .query_map(params![done_before_ms, FORGET_AT_ONCE], |row| row.get(0))?
             .collect::<rusqlite::Result<Vec<u64>>>()?;
-        execute_each(&mut *self.sql("DELETE FROM payloads WHERE item = ?1")?, &items)?;
+        execute_each(
+            &mut *self.sql("DELETE FROM payloads WHERE item = ?1")?,
+            &items,
+        )?;
         let gone = execute_each(&mut *self.sql("DELETE FROM items WHERE item = ?1")?, &items)?;
         for _ in 0..gone {
             self.moved(Some(QueuedState::Done), None);
@@ -360,8 +363,11 @@ fn over(name: &str, why: &str) -> Error {
 fn not_dead(name: &str, found: Option<(u64, QueuedState)>) -> Error {
     let shown: String = name.escape_debug().take(200).collect();
     match found {
-        None => Error::new(ErrorKind::NotFound, format!("no item `{shown}` in the queue"))
-            .with_hint("`safepoint queue list --state dead` shows the dead ones"),
+        None => Error::new(
+            ErrorKind::NotFound,
+            format!("no item `{shown}` in the queue"),
+        )
+        .with_hint("`safepoint queue list --state dead` shows the dead ones"),
         Some((_, state)) => Error::invalid(format!("item `{shown}` is {}, not dead", state.name())),
     }
 }

@@ -95,6 +95,9 @@ pub(super) fn check(connection: &Connection) -> Result<()> {
 
 /// The error for a file that does not hold what it must.
 pub(super) fn damaged(why: &str) -> Error {
-    Error::new(ErrorKind::Corrupt, format!("`{QUEUE_DB}` is damaged: {why}"))
-        .with_hint("put a backup back, or rescue what can be read with `sqlite3 queue.db .recover`")
+    Error::new(
+        ErrorKind::Corrupt,
+        format!("`{QUEUE_DB}` is damaged: {why}"),
+    )
+    .with_hint("put a backup back, or rescue what can be read with `sqlite3 queue.db .recover`")
 }

@@ -133,8 +133,8 @@ pub(in crate::queue) fn validate_queue(directory: &Path) -> Result<Vec<Problem>>
         let message = format!("no queue in `{}`", directory.display());
         return Err(Error::new(ErrorKind::NotFound, message));
     }
-    let connection =
-        Connection::open_with_flags(dir.file(QUEUE_DB), flags()).map_err(|error| failure("open", error))?;
+    let connection = Connection::open_with_flags(dir.file(QUEUE_DB), flags())
+        .map_err(|error| failure("open", error))?;
     connection
         .busy_timeout(Duration::from_secs(2))
         .and_then(|()| connection.pragma_update(None, "query_only", "ON"))
@@ -171,7 +171,9 @@ fn validate(connection: &Connection) -> Result<Vec<Problem>> {
     let counted = counts(connection).map_err(read)?;
     for state in QueuedState::ALL {
         let name = state.name();
-        let rows = ask(&format!("SELECT count(*) FROM items WHERE state = '{name}'"))?;
+        let rows = ask(&format!(
+            "SELECT count(*) FROM items WHERE state = '{name}'"
+        ))?;
         let told = counted.of(state);
         if rows != told {
             problems.push(Problem(format!(
