@@ -338,6 +338,29 @@ fn many_threads_acknowledge_each_item_once_and_share_commits() {
     assert_valid(place.path());
 }
 
+/// As many claims as there are items, by threads that come and go: none may be told that there is nothing.
+#[test]
+fn nobody_is_told_that_there_is_nothing_while_there_is_something() {
+    let place = scratch().unwrap();
+    let queue = open(place.path());
+    queue
+        .push_many((0..4000).map(|_| NewItem::new("")))
+        .unwrap();
+    std::thread::scope(|threads| {
+        for _ in 0..8 {
+            threads.spawn(|| {
+                for _ in 0..500 {
+                    take(&queue)
+                        .expect("there are enough for all")
+                        .acknowledge(())
+                        .unwrap();
+                }
+            });
+        }
+    });
+    assert_eq!(queue.stats().unwrap().done, 4000);
+}
+
 #[test]
 fn a_known_key_is_told_and_changes_nothing_also_when_it_is_done_or_dead() {
     let place = scratch().unwrap();

@@ -3,7 +3,8 @@
 //! Lock order: [`Shared::inbox`] is taken alone. The file is never touched, and nobody is answered, with it locked.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::operation::{Answer, Claimed, Fence, Operation, Settle};
@@ -19,8 +20,6 @@ const FIRST_LOOK: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Shared {
     inbox: Mutex<Inbox>,
-    /// Rung for callers who wait for a lease.
-    claimable: Condvar,
     /// Rung for the writer.
     pub(super) bell: Bell,
     pub(super) clock: Clock,
@@ -34,17 +33,20 @@ pub(super) struct Shared {
 #[derive(Debug, Default)]
 pub(super) struct Inbox {
     pub(super) arrived: Together,
-    /// Claimed in the file, and not yet given out; the oldest first.
+    /// Callers who wait for a lease, in the order in which they came.
+    seats: VecDeque<Arc<Seat>>,
+    /// How many leases they wait for.
+    pub(super) wanted: usize,
+    /// Claimed in the file, and not yet given out; the oldest first. Only what nobody waits for.
     pub(super) ready: VecDeque<Ready>,
     /// Claimed too long ago to be given out.
     pub(super) stale: Vec<Fence>,
-    /// How many leases callers wait for.
-    pub(super) wanted: usize,
     /// Somebody has begun to wait for a lease since the last look.
     pub(super) has_asked: bool,
-    /// Looks at the file for something to claim, numbered from 1: which have begun, and which are over.
+    /// Looks at the file for something to claim, numbered from 1: how many have begun.
     pub(super) looks_begun: u64,
-    pub(super) looks_over: u64,
+    /// The last look that found less than was wanted.
+    exhausted: u64,
     /// Callers who came since the writer last took what had arrived.
     pub(super) arrivals: usize,
     /// The writer sleeps until there are so many arrivals.
@@ -62,6 +64,25 @@ pub(super) struct Inbox {
 pub(super) struct Ready {
     pub(super) claimed: Claimed,
     pub(super) since: Moment,
+}
+
+/// A caller who waits for a lease.
+#[derive(Debug)]
+struct Seat {
+    count: usize,
+    /// The first look that counts for it.
+    look: u64,
+    /// It goes when there is nothing to claim. Relaxed: it is written and read with the inbox locked.
+    only_looks: AtomicBool,
+    given: Group<Given>,
+}
+
+/// What a caller who waits for a lease is given.
+#[derive(Debug)]
+enum Given {
+    /// Leases; none, if there is nothing to claim.
+    Leases(Mutex<Vec<Claimed>>),
+    Closed(Option<String>),
 }
 
 /// Who waits for the answer to an operation.
@@ -116,7 +137,6 @@ impl Shared {
         })?;
         Ok(Self {
             inbox: Mutex::default(),
-            claimable: Condvar::new(),
             bell,
             clock: Clock::start(),
             lease,
@@ -202,43 +222,66 @@ impl Shared {
 
     /// Claims up to `count` items; waits so long if there is none, and gives none if there still is none.
     pub(super) fn claim(&self, count: usize, wait: Duration) -> Result<Vec<Claimed>> {
-        let count = count.max(1);
         let mut inbox = self.open()?;
+        if inbox.refuses_claims {
+            return Ok(Vec::new());
+        }
+        let count = count.max(1);
         let ready = self.take_ready(&mut inbox, count);
-        if !ready.is_empty() || inbox.refuses_claims {
+        if !ready.is_empty() {
             return Ok(ready);
         }
+        let seat = Arc::new(Seat {
+            count,
+            look: inbox.looks_begun + 1,
+            only_looks: AtomicBool::new(wait.is_zero()),
+            given: Group::default(),
+        });
+        inbox.seats.push_back(Arc::clone(&seat));
         inbox.wanted += count;
         inbox.has_asked = true;
-        let look = inbox.looks_begun + 1;
-        let began = self.clock.now();
         self.notify(inbox);
-        let mut inbox = self.lock();
-        let claimed = loop {
-            let ready = self.take_ready(&mut inbox, count);
-            if !ready.is_empty() || inbox.refuses_claims {
-                break Ok(ready);
+        match self.wait_at(&seat, wait) {
+            Some(Given::Leases(leases)) => {
+                let mut leases = leases.lock().unwrap_or_else(PoisonError::into_inner);
+                Ok(std::mem::take(&mut *leases))
             }
-            if inbox.failure.is_some() || inbox.closing {
-                break Err(closed(inbox.failure.as_deref()));
-            }
-            let limit = if inbox.looks_over >= look {
-                wait
-            } else {
-                wait.max(FIRST_LOOK)
-            };
+            Some(Given::Closed(failure)) => Err(closed(failure.as_deref())),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// Waits until something is given, or so long and for one look at least; then the seat is free.
+    fn wait_at<'a>(&self, seat: &'a Arc<Seat>, wait: Duration) -> Option<&'a Given> {
+        let began = self.clock.now();
+        let mut limit = wait;
+        loop {
             let left = limit.saturating_sub(self.clock.now().since(began));
-            if left.is_zero() {
-                break Ok(Vec::new());
+            if let Some(given) = seat.given.wait_for(left) {
+                return Some(given);
             }
-            inbox = self
-                .claimable
-                .wait_timeout(inbox, left)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
-        };
-        inbox.wanted -= count;
-        claimed
+            if self.clock.now().since(began) < limit {
+                continue;
+            }
+            let mut inbox = self.lock();
+            let Some(place) = inbox
+                .seats
+                .iter()
+                .position(|other| Arc::ptr_eq(other, seat))
+            else {
+                drop(inbox);
+                // It is being given something at this moment.
+                return seat.given.wait();
+            };
+            if inbox.exhausted < seat.look && limit < FIRST_LOOK {
+                seat.only_looks.store(true, Ordering::Relaxed);
+                limit = FIRST_LOOK;
+                continue;
+            }
+            inbox.seats.remove(place);
+            inbox.wanted -= seat.count;
+            return None;
+        }
     }
 
     /// Takes what was claimed ahead, but for leases that are half over.
@@ -261,61 +304,92 @@ impl Shared {
         taken
     }
 
-    /// Claims nothing any more, and wakes all who wait for a lease.
+    /// Claims nothing any more, and lets all go who wait for a lease.
     pub(super) fn refuse_claims(&self) {
         if self.is_forked() {
             return;
         }
-        let mut inbox = self.lock();
-        inbox.refuses_claims = true;
-        self.notify(inbox);
-        self.claimable.notify_all();
+        let seats = {
+            let mut inbox = self.lock();
+            inbox.refuses_claims = true;
+            let seats = inbox.leave();
+            self.notify(inbox);
+            seats
+        };
+        for seat in seats {
+            seat.given.answer(Given::Leases(Mutex::default()));
+        }
     }
 
     /// Lets the writer do what is left, and end.
     pub(super) fn close(&self) {
-        let mut inbox = self.lock();
-        inbox.closing = true;
-        self.notify(inbox);
-        self.claimable.notify_all();
+        let seats = {
+            let mut inbox = self.lock();
+            inbox.closing = true;
+            let seats = inbox.leave();
+            self.notify(inbox);
+            seats
+        };
+        for seat in seats {
+            seat.given.answer(Given::Closed(None));
+        }
     }
 
     /// Closes the queue for good, and gives what will not be done.
     pub(super) fn fail(&self, why: String) -> Together {
-        let left = {
+        let (left, seats) = {
             let mut inbox = self.lock();
-            inbox.failure.get_or_insert(why);
+            inbox.failure.get_or_insert_with(|| why.clone());
             inbox.ready.clear();
-            std::mem::take(&mut inbox.arrived)
+            (std::mem::take(&mut inbox.arrived), inbox.leave())
         };
-        self.claimable.notify_all();
+        for seat in seats {
+            seat.given.answer(Given::Closed(Some(why.clone())));
+        }
         left
     }
 
-    /// Gives out what was claimed, and tells those who asked that it was looked for.
-    pub(super) fn give_out(&self, claimed: Vec<Claimed>, look: u64) {
-        let number = claimed.len();
+    /// Gives out what was claimed: first to those who wait, in their order.
+    pub(super) fn give_out(&self, claimed: Vec<Claimed>, look: u64, is_exhausted: bool) {
         let since = self.clock.now();
-        let is_new = {
+        let mut given = Vec::new();
+        {
             let mut inbox = self.lock();
-            let ready = claimed.into_iter();
+            let mut claimed = claimed.into_iter();
+            while claimed.len() > 0 {
+                let Some(seat) = inbox.seats.pop_front() else {
+                    break;
+                };
+                inbox.wanted -= seat.count;
+                let leases = claimed.by_ref().take(seat.count).collect();
+                given.push((seat, leases));
+            }
             inbox
                 .ready
-                .extend(ready.map(|claimed| Ready { claimed, since }));
-            let is_new = inbox.looks_over < look;
-            inbox.looks_over = look;
-            if inbox.wanted == 0 {
-                return;
-            }
-            is_new
-        };
-        if is_new {
-            self.claimable.notify_all();
-        } else {
-            for _ in 0..number {
-                self.claimable.notify_one();
+                .extend(claimed.map(|claimed| Ready { claimed, since }));
+            if is_exhausted {
+                inbox.exhausted = look;
+                let inbox = &mut *inbox;
+                let goes =
+                    |seat: &Arc<Seat>| seat.only_looks.load(Ordering::Relaxed) && seat.look <= look;
+                for seat in inbox.seats.iter().filter(|seat| goes(seat)) {
+                    inbox.wanted -= seat.count;
+                    given.push((Arc::clone(seat), Vec::new()));
+                }
+                inbox.seats.retain(|seat| !goes(seat));
             }
         }
+        for (seat, leases) in given {
+            seat.given.answer(Given::Leases(Mutex::new(leases)));
+        }
+    }
+}
+
+impl Inbox {
+    /// Frees all seats, and gives those who sat there.
+    fn leave(&mut self) -> VecDeque<Arc<Seat>> {
+        self.wanted = 0;
+        std::mem::take(&mut self.seats)
     }
 }
 

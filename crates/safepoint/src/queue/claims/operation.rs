@@ -101,6 +101,8 @@ pub(in crate::queue) struct Round {
     /// One for each operation, in their order.
     pub(in crate::queue) answers: Vec<Answer>,
     pub(in crate::queue) claimed: Vec<Claimed>,
+    /// There was less to claim than callers waited for.
+    pub(in crate::queue) is_exhausted: bool,
     /// When there is something to be claimed next; none if nothing is, however long one waits.
     pub(in crate::queue) next_due_ms: Option<i64>,
     /// How long the commit took: nearly all of it is the sync.

@@ -111,7 +111,7 @@ impl Writer {
             let shared = Arc::clone(&self.shared);
             let mut inbox = shared.lock();
             let next = self.put_aside_unwanted(&mut inbox, now);
-            let waits = inbox.wanted > inbox.ready.len() && !inbox.refuses_claims;
+            let waits = inbox.wanted > 0;
             let is_due = self.look_at.is_none_or(|at| at <= now);
             if inbox.closing
                 || !inbox.arrived.operations.is_empty()
@@ -184,19 +184,16 @@ impl Writer {
         let demand = if closing || inbox.refuses_claims {
             Demand::default()
         } else {
-            let will_come = together.settling();
             let ready = inbox.ready.len();
-            let waiting = inbox.wanted.saturating_sub(ready);
-            let unused = ready.saturating_sub(inbox.wanted);
-            let room = self.read_ahead.saturating_sub(ready);
+            let wanted_soon = together.settling().saturating_sub(ready);
             Demand {
-                waiting,
-                ahead: will_come.saturating_sub(unused).min(room),
+                waiting: inbox.wanted,
+                ahead: wanted_soon.min(self.read_ahead.saturating_sub(ready)),
             }
         };
         inbox.arrivals = 0;
-        inbox.has_asked = false;
         inbox.looks_begun += 1;
+        inbox.has_asked = false;
         Work {
             together,
             demand,
@@ -264,7 +261,7 @@ impl Writer {
             };
             if next.is_none_or(|due| due > wall_ms()) {
                 self.plan_look(next);
-                self.shared.give_out(Vec::new(), look);
+                self.shared.give_out(Vec::new(), look, true);
                 return Ok(());
             }
         }
@@ -279,7 +276,7 @@ impl Writer {
             Err(error) if error.kind() == ErrorKind::Busy => {
                 self.look_at = Some(began + LOOK_UNTOLD);
                 self.keep_refusals(&together, |_| Some(again(&error)));
-                self.shared.give_out(Vec::new(), look);
+                self.shared.give_out(Vec::new(), look, true);
                 together.group.answer(Err(error));
                 Ok(())
             }
@@ -317,6 +314,7 @@ impl Writer {
         let Round {
             answers,
             claimed,
+            is_exhausted,
             commit,
             ..
         } = round;
@@ -326,7 +324,7 @@ impl Writer {
             _ => None,
         });
         // First what was claimed, so that those who are answered find it when they come back.
-        self.shared.give_out(claimed, look);
+        self.shared.give_out(claimed, look, is_exhausted);
         together.group.answer(Ok(Mutex::new(answers)));
         let now = self.shared.clock.now();
         let average = (self.window.commit * 7 + commit) / 8;

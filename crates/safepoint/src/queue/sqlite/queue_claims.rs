@@ -77,7 +77,10 @@ impl Rows<'_> {
             }
         }
         if round.claimed.len() < wanted {
-            round.next_due_ms = next_due_ms(self.connection)?;
+            let next = next_due_ms(self.connection)?;
+            // What is there may be too much for one transaction.
+            round.is_exhausted = next.is_none_or(|next| next > self.now_ms);
+            round.next_due_ms = next;
         }
         Ok(())
     }
