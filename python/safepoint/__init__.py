@@ -28,20 +28,26 @@ if TYPE_CHECKING:
         NotFoundError as NotFoundError,
         Stopped as Stopped,
     )
-    from ._native import StopReport as StopReport, StopRequest as StopRequest
+    from ._native import StopReport as StopReport, StopRequest as StopRequest, TimeLimit as TimeLimit
     from ._shutdown import (
+        Budget as Budget,
+        Health as Health,
         Shutdown as Shutdown,
         ShutdownToken as ShutdownToken,
         Unit as Unit,
+        active as active,
+        follow as follow,
         shutdown as shutdown,
     )
 
 #: Where each public name lives.
 _HOMES = {
+    "Budget": "_shutdown",
     "BusyError": "_errors",
     "ClosedError": "_errors",
     "CorruptError": "_errors",
     "Error": "_errors",
+    "Health": "_shutdown",
     "IncompatibleError": "_errors",
     "InvalidError": "_errors",
     "IoError": "_errors",
@@ -51,7 +57,10 @@ _HOMES = {
     "StopReport": "_native",
     "StopRequest": "_native",
     "Stopped": "_errors",
+    "TimeLimit": "_native",
     "Unit": "_shutdown",
+    "active": "_shutdown",
+    "follow": "_shutdown",
     "shutdown": "_shutdown",
 }
 

@@ -16,6 +16,7 @@
 
 mod command;
 mod errors;
+mod health;
 mod shutdown;
 
 use pyo3::prelude::*;
@@ -24,6 +25,7 @@ use pyo3::prelude::*;
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     command::register(module)?;
+    health::register(module)?;
     shutdown::register(module)?;
     Ok(())
 }
