@@ -17,6 +17,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ._effects import Answer as Answer, Doubt as Doubt, Held as Held, Intent as Intent
     from ._errors import (
         BusyError as BusyError,
         ClosedError as ClosedError,
@@ -28,26 +29,40 @@ if TYPE_CHECKING:
         NotFoundError as NotFoundError,
         Stopped as Stopped,
     )
-    from ._native import StopReport as StopReport, StopRequest as StopRequest
+    from ._native import (
+        Notice as Notice,
+        StepsReport as StepsReport,
+        StopReport as StopReport,
+        StopRequest as StopRequest,
+    )
     from ._shutdown import (
         Shutdown as Shutdown,
         ShutdownToken as ShutdownToken,
         Unit as Unit,
         shutdown as shutdown,
     )
+    from ._steps import Scope as Scope, Steps as Steps
 
 #: Where each public name lives.
 _HOMES = {
+    "Answer": "_effects",
     "BusyError": "_errors",
     "ClosedError": "_errors",
     "CorruptError": "_errors",
+    "Doubt": "_effects",
     "Error": "_errors",
+    "Held": "_effects",
     "IncompatibleError": "_errors",
+    "Intent": "_effects",
     "InvalidError": "_errors",
     "IoError": "_errors",
     "NotFoundError": "_errors",
+    "Notice": "_native",
+    "Scope": "_steps",
     "Shutdown": "_shutdown",
     "ShutdownToken": "_shutdown",
+    "Steps": "_steps",
+    "StepsReport": "_native",
     "StopReport": "_native",
     "StopRequest": "_native",
     "Stopped": "_errors",

@@ -16,7 +16,10 @@
 
 mod command;
 mod errors;
+mod json;
+mod ours;
 mod shutdown;
+mod steps;
 
 use pyo3::prelude::*;
 
@@ -24,6 +27,8 @@ use pyo3::prelude::*;
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     command::register(module)?;
+    json::register(module)?;
     shutdown::register(module)?;
+    steps::register(module)?;
     Ok(())
 }

@@ -13,6 +13,8 @@ mod unit;
 
 use pyo3::prelude::*;
 
+pub(crate) use token::PyToken;
+
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<budget::PyBudget>()?;
     module.add_class::<iterate::PyIterate>()?;
