@@ -39,6 +39,8 @@ if TYPE_CHECKING:
         Shutdown as Shutdown,
         ShutdownToken as ShutdownToken,
         Unit as Unit,
+        active as active,
+        follow as follow,
         shutdown as shutdown,
     )
     from ._steps import Scope as Scope, Steps as Steps
@@ -67,6 +69,8 @@ _HOMES = {
     "StopRequest": "_native",
     "Stopped": "_errors",
     "Unit": "_shutdown",
+    "active": "_shutdown",
+    "follow": "_shutdown",
     "shutdown": "_shutdown",
 }
 

@@ -1,13 +1,286 @@
-"""What a stop does to executors, pools, futures, processes and asyncio tasks."""
+"""What a stop does to executors, pools, futures, processes and asyncio tasks.
+
+Two things, for each kind of work: what is pending is given up as soon as a stop is asked for, and the end of the block
+waits for what is running. When the stop becomes immediate, processes are ended; threads cannot be.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import os
+import select
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ._errors import InvalidError
 
 if TYPE_CHECKING:
+    import asyncio
+    import multiprocessing.pool
+    import multiprocessing.process
+    from concurrent.futures import Executor, Future, ProcessPoolExecutor
+
     from ._shutdown import ShutdownToken
+
+
+@dataclass(frozen=True)
+class Work:
+    """How a stop treats one kind of work."""
+
+    #: Begins nothing more, and returns at once.
+    give_up_pending: Callable[[], object]
+    #: Waits for what is running, so many seconds at most; says whether it ended.
+    wait: Callable[[float], bool]
+    #: Ends what is still running, if that can be done.
+    kill: Callable[[], object] = lambda: None
 
 
 def track(token: ShutdownToken, work: object, name: str | None) -> None:
     """Makes the stop of ``token`` reach ``work``."""
-    raise NotImplementedError
+    known = _known(work)
+    if known is None:
+        kind = type(work)
+        raise InvalidError(
+            f"a stop cannot reach a `{kind.__module__}.{kind.__qualname__}`",
+            hint="track an executor, a multiprocessing pool or process, a future or an asyncio task; "
+            "for anything else register a hook",
+        )
+    said = name or type(work).__name__
+    attendant = _attendant(token)
+    attendant.add(known.give_up_pending)
+
+    def drain(seconds: float) -> None:
+        known.give_up_pending()
+        _until(token, known.wait, seconds)
+
+    def close(seconds: float) -> None:
+        if known.wait(0):
+            return
+        known.kill()
+        if not known.wait(seconds * 0.9):
+            raise TimeoutError("it is still running at the end of the grace period")
+
+    token.hook("drain", said)(drain)
+    token.hook("close", said)(close)
+
+
+def _until(token: ShutdownToken, wait: Callable[[float], bool], patience: float) -> None:
+    """Waits in slices, for an immediate request to be heard: a hook has 50 ms left then."""
+    from time import monotonic
+
+    end = monotonic() + patience * 0.95
+    while not wait(max(0.0, min(0.02, end - monotonic()))):
+        if monotonic() >= end or token.phase in ("terminating", "stopped"):
+            return
+
+
+def _known(work: object) -> Work | None:
+    # By the module of the class, so that nothing is imported here that the program has not.
+    import sys
+
+    futures = sys.modules.get("concurrent.futures.process")
+    if futures is not None and isinstance(work, futures.ProcessPoolExecutor):
+        return _process_pool(work)
+    futures = sys.modules.get("concurrent.futures")
+    if futures is not None:
+        if isinstance(work, futures.Executor):
+            return _executor(work)
+        if isinstance(work, futures.Future):
+            return _future(work)
+    loop = sys.modules.get("asyncio")
+    if loop is not None:
+        if isinstance(work, loop.Future):
+            return _asyncio(work)
+        # Since Python 3.11.
+        if hasattr(loop, "TaskGroup") and isinstance(work, loop.TaskGroup):
+            return _task_group(work)
+    pool = sys.modules.get("multiprocessing.pool")
+    if pool is not None and isinstance(work, pool.Pool):
+        return _multiprocessing_pool(work)
+    process = sys.modules.get("multiprocessing.process")
+    if process is not None and isinstance(work, process.BaseProcess):
+        return _process(work)
+    return None
+
+
+def _executor(executor: Executor) -> Work:
+    def wait(seconds: float) -> bool:
+        # `shutdown(wait=True)` has no time-out; what it waits for has.
+        return _join(list(getattr(executor, "_threads", ())), seconds)
+
+    return Work(lambda: executor.shutdown(wait=False, cancel_futures=True), wait)
+
+
+def _process_pool(executor: ProcessPoolExecutor) -> Work:
+    # The dictionary is gone from the executor after its shutdown; the processes are not.
+    processes: dict[int, Any] = {}
+
+    def give_up_pending() -> None:
+        processes.update(getattr(executor, "_processes", None) or {})
+        executor.shutdown(wait=False, cancel_futures=True)
+
+    def wait(seconds: float) -> bool:
+        return _join(list(processes.values()), seconds)
+
+    return Work(give_up_pending, wait, lambda: _end(list(processes.values())))
+
+
+def _multiprocessing_pool(pool: multiprocessing.pool.Pool) -> Work:
+    from ._pools import give_up_pending
+
+    settling: list[threading.Thread] = []
+
+    def give_up() -> None:
+        thread = give_up_pending(pool)
+        if thread is not None:
+            settling.append(thread)
+
+    def workers() -> list[Any]:
+        return [*settling, *getattr(pool, "_pool", ())]
+
+    def kill() -> None:
+        # Workers of a pool of threads cannot be ended.
+        _end([worker for worker in workers() if hasattr(worker, "kill")])
+
+    return Work(give_up, lambda seconds: _join(workers(), seconds), kill)
+
+
+def _process(process: multiprocessing.process.BaseProcess) -> Work:
+    def give_up_pending() -> None:
+        # One process is running work: it hears of the stop by its token, if it has one.
+        return
+
+    return Work(give_up_pending, lambda seconds: _join([process], seconds), lambda: _end([process]))
+
+
+def _future(future: Future[Any]) -> Work:
+    def wait(seconds: float) -> bool:
+        from concurrent.futures import wait as wait_for
+
+        return not wait_for([future], timeout=seconds).not_done
+
+    return Work(future.cancel, wait)
+
+
+def _asyncio(future: asyncio.Future[Any]) -> Work:
+    loop = future.get_loop()
+    ended = threading.Event()
+    future.add_done_callback(lambda _: ended.set())
+
+    def soon(call: Callable[[], object]) -> None:
+        if not future.done() and not loop.is_closed():
+            loop.call_soon_threadsafe(call)
+
+    return Work(lambda: soon(lambda: _cancel_unbegun(future)), ended.wait, lambda: soon(future.cancel))
+
+
+def _task_group(group: Any) -> Work:
+    tasks: dict[Any, Work] = {}
+
+    def known() -> list[Work]:
+        for task in list(getattr(group, "_tasks", ())):
+            if task not in tasks:
+                tasks[task] = _asyncio(task)
+        return list(tasks.values())
+
+    def wait(seconds: float) -> bool:
+        from time import monotonic
+
+        end = monotonic() + seconds
+        return all(work.wait(max(0.0, end - monotonic())) for work in known())
+
+    return Work(
+        lambda: [work.give_up_pending() for work in known()],
+        wait,
+        lambda: [work.kill() for work in known()],
+    )
+
+
+def _cancel_unbegun(future: asyncio.Future[Any]) -> None:
+    """Cancels a task whose coroutine has not run a line. One that has is work in progress: it hears of the stop by its
+    token.
+    """
+    from inspect import CORO_CREATED, getcoroutinestate, iscoroutine
+
+    coroutine = future.get_coro() if hasattr(future, "get_coro") else None
+    if iscoroutine(coroutine) and getcoroutinestate(coroutine) == CORO_CREATED:
+        future.cancel()
+
+
+def _join(workers: list[Any], seconds: float) -> bool:
+    from time import monotonic
+
+    end = monotonic() + seconds
+    for worker in workers:
+        if worker is threading.current_thread():
+            continue
+        worker.join(max(0.0, end - monotonic()))
+    return not any(worker.is_alive() for worker in workers)
+
+
+def _end(processes: list[Any]) -> None:
+    """SIGTERM, and SIGKILL for those that do not mind it."""
+    for process in processes:
+        if process.is_alive():
+            process.terminate()
+    if not _join(processes, 0.3):
+        for process in processes:
+            if process.is_alive():
+                process.kill()
+
+
+class Attendant:
+    """A thread that waits for the stop, then calls what was given to it, while the main thread waits for a result."""
+
+    def __init__(self, token: ShutdownToken) -> None:
+        self._token = token
+        self._lock = threading.Lock()
+        self._calls: list[Callable[[], object]] = []
+        self._has_begun = False
+        self._thread: threading.Thread | None = None
+        self._leave: int | None = None
+
+    def add(self, call: Callable[[], object]) -> None:
+        """Calls ``call`` when a stop is asked for; at once, if it was."""
+        with self._lock:
+            if not self._has_begun:
+                self._calls.append(call)
+                if self._thread is None:
+                    read, self._leave = os.pipe()
+                    attend = threading.Thread(
+                        target=self._attend, args=(read,), name="safepoint-attendant", daemon=True
+                    )
+                    self._thread = attend
+                    attend.start()
+                return
+        call()
+
+    def end(self) -> None:
+        """Ends the thread at the end of the block."""
+        with self._lock:
+            leave, self._leave = self._leave, None
+        if leave is not None:
+            os.close(leave)
+
+    def _attend(self, leave: int) -> None:
+        # By descriptors: a thread that waits in the interpreter would wake ten times a second.
+        stopping = self._token.fileno()
+        poll = select.poll()
+        poll.register(stopping, select.POLLIN)
+        poll.register(leave, select.POLLIN)
+        ready = {descriptor for descriptor, _ in poll.poll()}
+        os.close(leave)
+        if stopping not in ready:
+            return
+        with self._lock:
+            self._has_begun = True
+            calls, self._calls = self._calls, []
+        for call in calls:
+            call()
+
+
+def _attendant(token: ShutdownToken) -> Attendant:
+    if token._attendant is None:
+        token._attendant = Attendant(token)
+    return token._attendant

@@ -1,12 +1,16 @@
-"""Hooks: functions of any shape as the native half calls them, ``hook(seconds, phase)``."""
+"""Hooks: functions of any shape, begun as the native half wants it."""
 
 from __future__ import annotations
 
 import asyncio
 import inspect
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ._native import Ending
 
 #: The event loop whose ``async with`` block is ending; hooks that are coroutines run in it.
 _home: asyncio.AbstractEventLoop | None = None
@@ -23,16 +27,35 @@ def home(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
         _home = earlier
 
 
-def runner(function: Callable[..., Any]) -> Callable[[float, str], None]:
-    """``function`` with the seconds that it has, if it takes them; awaited, if it is to be."""
+def starter(function: Callable[..., Any], name: str) -> Callable[[float, str, Ending], None]:
+    """Begins ``function`` on a thread, with the seconds that it has if it takes them, and has the end told.
+
+    A daemon: one that hangs must not keep the program from ending.
+    """
     takes_share = _takes_an_argument(function)
 
-    def run(seconds: float, phase: str) -> None:
-        returned = function(seconds) if takes_share else function()
-        if inspect.iscoroutine(returned):
-            _await(returned, seconds)
+    def run(seconds: float, ending: Ending) -> None:
+        failure = None
+        try:
+            returned = function(seconds) if takes_share else function()
+            if inspect.iscoroutine(returned):
+                _await(returned, seconds)
+        except BaseException as error:
+            failure = _in_words(error)
+        finally:
+            ending.tell(failure)
 
-    return run
+    def start(seconds: float, phase: str, ending: Ending) -> None:
+        threading.Thread(target=run, args=(seconds, ending), name=f"hook {name}", daemon=True).start()
+
+    return start
+
+
+def _in_words(error: BaseException) -> str:
+    """As the last line of a traceback has it."""
+    text = str(error)
+    kind = type(error).__qualname__
+    return f"{kind}: {text}" if text else kind
 
 
 def _takes_an_argument(function: Callable[..., Any]) -> bool:

@@ -16,7 +16,7 @@ import signal
 import sys
 import threading
 import weakref
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, overload
 
 from . import _native
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from decimal import Decimal
     from types import FrameType, TracebackType
 
+    from ._executors import Attendant
     from ._native import StopReport
 
 T = TypeVar("T")
@@ -49,14 +50,29 @@ _tokens: weakref.WeakSet[ShutdownToken] = weakref.WeakSet()
 _followed: dict[tuple[int, int, int], ShutdownToken] = {}
 
 
+def follow(stop: ShutdownToken) -> None:
+    """Makes a worker process follow ``stop``: ``Pool(initializer=safepoint.follow, initargs=(stop,))``.
+
+    From then on :func:`active` gives it the token, Ctrl-C in the terminal is left to the main process, and the worker
+    ends when the main process is gone. Any function that is handed ``stop`` in another process does the same. A fork
+    follows by itself.
+    """
+    _followed.setdefault((0, 0, id(stop)), stop)
+
+
 def as_seconds(value: float | timedelta) -> float:
     """A length of time in seconds."""
     return value if isinstance(value, (int, float)) else value.total_seconds()
 
 
-def active() -> Shutdown | None:
-    """The innermost ``with safepoint.shutdown()`` block of this process, if it is in one."""
-    return _active[-1] if _active else None
+def active() -> ShutdownToken | None:
+    """The token of the innermost ``with safepoint.shutdown()`` block of this process.
+
+    In a worker process that is in none: the one that follows the main process. ``None`` otherwise.
+    """
+    if _active:
+        return _active[-1]
+    return next(reversed(_followed.values()), None)
 
 
 class ShutdownToken(_native.Token):
@@ -65,6 +81,8 @@ class ShutdownToken(_native.Token):
 
     A child's stop is its own, a parent's reaches all its children. Asking costs one load.
     """
+
+    _attendant: Attendant | None = None
 
     def wait(self, timeout: float | timedelta | None = None) -> bool:
         """Blocks until a stop is asked for, at most ``timeout`` seconds. Says whether it was.
@@ -165,10 +183,10 @@ class ShutdownToken(_native.Token):
         """
 
         def register(function: Callable[..., Any]) -> Callable[..., Any]:
-            from ._hooks import runner
+            from ._hooks import starter
 
             said = name or str(getattr(function, "__qualname__", function))
-            self._hook(order, said, runner(function))
+            self._hook(order, said, starter(function, said))
             return function
 
         return register
@@ -195,9 +213,33 @@ class ShutdownToken(_native.Token):
         """
         return Budget(self, usd, on_warning)
 
+    def health(
+        self,
+        address: str = "127.0.0.1:8080",
+        *,
+        checks: Mapping[str, Callable[[], object]] | None = None,
+        ready: bool = True,
+        check_limit: float | timedelta | None = None,
+        secret: str | None = None,
+        hosts: Iterable[str] = (),
+    ) -> Health:
+        """Serves liveness, readiness, status, metrics and a stop over HTTP, on a thread without Python.
+
+        ``address`` is a port, ``:8080``, ``host:port`` or ``unix:/path``. ``GET /health`` answers 200 while the process
+        lives; ``GET /ready`` answers 503 before ``ready``, while a check raises or returns ``False``, and from the stop
+        request on; ``POST /shutdown`` asks for a stop, from another host only with the bearer token ``secret``.
+
+        Raises :class:`safepoint.IoError` when the address cannot be had.
+        """
+        server = Health(self, address, dict(checks or {}), ready, check_limit, secret, list(hosts))
+        block = active()
+        if isinstance(block, Shutdown):
+            block._servers.append(server)
+        return server
+
     def __reduce__(self) -> tuple[Callable[..., ShutdownToken], tuple[int, int, int, str]]:
         pid = os.getpid()
-        return follow, (pid, _started_at(pid), self.fileno(), self.name)
+        return _follow, (pid, _started_at(pid), self.fileno(), self.name)
 
     def fileno(self) -> int:
         """A descriptor that is readable from the stop request on, for ``select`` and event loops. Never to be read or
@@ -212,6 +254,9 @@ class Shutdown(ShutdownToken):
 
     #: How the stop went; ``None`` until the block has ended.
     report: StopReport | None = None
+
+    def __init__(self, of: _native.Token) -> None:
+        self._servers: list[Health] = []
 
     @property
     def exit_code(self) -> int:
@@ -328,6 +373,47 @@ class Budget:
         self._native.lift()
 
 
+class Health:
+    """A server of health and readiness; see :meth:`ShutdownToken.health`. Use it in ``with``, or close it."""
+
+    def __init__(
+        self,
+        token: ShutdownToken,
+        address: str,
+        checks: dict[str, Callable[[], object]],
+        ready: bool,
+        check_limit: float | timedelta | None,
+        secret: str | None,
+        hosts: list[str],
+    ) -> None:
+        limit = None if check_limit is None else as_seconds(check_limit)
+        self._native = _native.HealthServer(token, str(address), list(checks.items()), ready, limit, secret, hosts)
+
+    @property
+    def address(self) -> str:
+        """Where it listens, with the port that the system chose for port 0."""
+        return self._native.address
+
+    @property
+    def ready(self) -> bool:
+        """Whether the program says that it is ready. Set it when the start is done."""
+        return self._native.ready
+
+    @ready.setter
+    def ready(self, ready: bool) -> None:
+        self._native._set_ready(ready)
+
+    def close(self) -> None:
+        """Ends the server."""
+        self._native.close()
+
+    def __enter__(self) -> Health:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
 def _decimal(text: str) -> Decimal:
     from decimal import Decimal
 
@@ -368,6 +454,9 @@ class shutdown:  # noqa: N801 - used as a function
 
     Raises :class:`safepoint.InvalidError` for a time that cannot be, and for signals outside the main thread.
     """
+
+    #: What wakes the main thread for a stop that is no signal. By default it does nothing, and hardly anybody uses it.
+    _waking = signal.SIGURG
 
     def __init__(
         self,
@@ -417,6 +506,8 @@ class shutdown:  # noqa: N801 - used as a function
                     taken.append((number, source))
                 if signal.getsignal(signal.SIGUSR1) == signal.SIG_DFL:
                     info = int(signal.SIGUSR1)
+                if self._raises:
+                    self._earlier[self._waking] = signal.signal(self._waking, self._on_signal)
             self._owner = _native.Owner(
                 self._grace,
                 taken,
@@ -430,7 +521,9 @@ class shutdown:  # noqa: N801 - used as a function
             raise
         self._stop = stop = Shutdown(self._owner.token())
         if self._raises:
-            self._owner.raise_in_main()
+            main = threading.main_thread().ident
+            assert main is not None
+            self._owner.interrupt(main, self._waking)
         _active.append(stop)
         return stop
 
@@ -443,15 +536,36 @@ class shutdown:  # noqa: N801 - used as a function
         if os.getpid() != self._pid:
             # A fork that came to the end of its parent's block: hooks and handlers are the parent's.
             return kind is not None and issubclass(kind, Stopped)
-        if self._raises:
-            owner.raise_no_more()
+        self._before_the_end(owner)
         try:
             stop.report = owner.finish()
         finally:
-            if stop in _active:
-                _active.remove(stop)
-            self._put_back()
-        return kind is not None and issubclass(kind, Stopped)
+            self._after_the_end(stop)
+        return self._takes_in(kind)
+
+    def _before_the_end(self, owner: _native.Owner) -> None:
+        if self._raises:
+            owner.interrupt_no_more()
+
+    def _after_the_end(self, stop: Shutdown) -> None:
+        if stop._attendant is not None:
+            stop._attendant.end()
+        for server in stop._servers:
+            server.close()
+        if stop in _active:
+            _active.remove(stop)
+        self._put_back()
+
+    def _takes_in(self, kind: type[BaseException] | None) -> bool:
+        """Whether what left the block was the stop's doing."""
+        if kind is None or self._stop is None:
+            return False
+        if issubclass(kind, Stopped):
+            return True
+        futures = sys.modules.get("concurrent.futures")
+        # The result of work that was tracked and given up.
+        is_given_up = futures is not None and issubclass(kind, futures.CancelledError)
+        return is_given_up and self._stop.requested and self._stop._attendant is not None
 
     async def __aenter__(self) -> Shutdown:
         return self.__enter__()
@@ -468,16 +582,13 @@ class shutdown:  # noqa: N801 - used as a function
         stop, owner = self._stop, self._owner
         if stop is None or owner is None or os.getpid() != self._pid:
             return self.__exit__(kind, error, trace)
-        if self._raises:
-            owner.raise_no_more()
+        self._before_the_end(owner)
         with home(asyncio.get_running_loop()):
             try:
                 stop.report = await asyncio.shield(asyncio.to_thread(owner.finish))
             finally:
-                if stop in _active:
-                    _active.remove(stop)
-                self._put_back()
-        return kind is not None and issubclass(kind, Stopped)
+                self._after_the_end(stop)
+        return self._takes_in(kind)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         # The native handler has stored the request already.
@@ -486,8 +597,9 @@ class shutdown:  # noqa: N801 - used as a function
             return
         # Once for a graceful request and once for an immediate one, however many signals came.
         level = {"running": 0, "draining": 1}.get(stop.phase, 2)
-        if level > self._raised:
+        if level > self._raised and self._owner is not None:
             self._raised = level
+            self._owner.heard()
             raise Stopped(str(stop.reason))
 
     def _put_back(self) -> None:
@@ -520,7 +632,7 @@ def _started_at(pid: int) -> int:
         return int(stat.read().rpartition(")")[2].split()[19])
 
 
-def follow(pid: int, started_at: int, descriptor: int, name: str) -> ShutdownToken:
+def _follow(pid: int, started_at: int, descriptor: int, name: str) -> ShutdownToken:
     """The token of another process of this program, in this one. What unpickling calls."""
     if pid == os.getpid():
         # Pickled and unpickled in one process: `copy.copy`, or an executor of threads.
@@ -542,18 +654,26 @@ def follow(pid: int, started_at: int, descriptor: int, name: str) -> ShutdownTok
         os.close(other)
     token = ShutdownToken(_native.Parent.attach(here))
     _followed[address] = token
-    _become_worker()
+    _become_worker(pid)
     return token
 
 
-def _become_worker() -> None:
+def _become_worker(main: int) -> None:
     """In a process that follows another's stop: Ctrl-C in the terminal reaches this one too, but it is the other's to
     tell.
     """
-    if threading.current_thread() is not threading.main_thread():
-        return
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    if (
+        threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    ):
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+    workers = sys.modules.get("multiprocessing.process")
+    if workers is None:
+        return
+    # The mark of a process that is being handed its arguments, this token among them.
+    is_beginning = getattr(workers.current_process(), "_inheriting", False)
+    if is_beginning or workers.parent_process() is not None:
+        _native.end_with(main)
 
 
 #: What makes the tokens of a fork follow its parent's.
@@ -578,6 +698,18 @@ def _after_fork_in_child() -> None:
         if getattr(handler, "__func__", None) is shutdown._on_signal:
             # The parent tells of Ctrl-C; anything else that is sent to this process means this process.
             signal.signal(number, signal.SIG_IGN if number == signal.SIGINT else signal.SIG_DFL)
+    if _is_forked_by_multiprocessing():
+        _native.end_with(os.getppid())
+
+
+def _is_forked_by_multiprocessing() -> bool:
+    """Whether this fork is a worker, and not a process that is meant to outlive its parent."""
+    frame: FrameType | None = sys._getframe()
+    while frame is not None:
+        if frame.f_globals.get("__name__") == "multiprocessing.popen_fork":
+            return True
+        frame = frame.f_back
+    return False
 
 
 os.register_at_fork(before=_before_fork, after_in_child=_after_fork_in_child)

@@ -16,6 +16,7 @@
 
 mod command;
 mod errors;
+mod health;
 mod json;
 mod ours;
 mod shutdown;
@@ -27,6 +28,7 @@ use pyo3::prelude::*;
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     command::register(module)?;
+    health::register(module)?;
     json::register(module)?;
     shutdown::register(module)?;
     steps::register(module)?;

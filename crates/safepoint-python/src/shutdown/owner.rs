@@ -1,12 +1,12 @@
 //! The owner of a stop: installs the handlers, runs the end.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use pyo3::prelude::*;
-use safepoint::shutdown::{Phase, Rung, Shutdown, ShutdownToken, Source};
+use safepoint::shutdown::{Rung, Shutdown, ShutdownToken, Source};
 use safepoint::{Error, ErrorKind};
 
+use super::interrupt::Interrupt;
 use super::report::PyStopReport;
 use super::token::{PyToken, seconds};
 use crate::errors::raise;
@@ -16,8 +16,7 @@ use crate::errors::raise;
 pub(crate) struct PyOwner {
     token: ShutdownToken,
     shutdown: Mutex<Option<Shutdown>>,
-    /// Whether the main thread is to be interrupted at each request.
-    interrupts: Arc<AtomicBool>,
+    interrupt: OnceLock<Arc<Interrupt>>,
 }
 
 #[pymethods]
@@ -72,7 +71,7 @@ impl PyOwner {
         Ok(Self {
             token: shutdown.token(),
             shutdown: Mutex::new(Some(shutdown)),
-            interrupts: Arc::default(),
+            interrupt: OnceLock::new(),
         })
     }
 
@@ -80,25 +79,26 @@ impl PyOwner {
         PyToken::of(self.token.clone(), None)
     }
 
-    /// From now on each new phase makes Python's handler of SIGINT run in the main thread, which the front has made one that raises. A signal does that by itself;
-    /// limits, budgets and requests of code do not.
-    fn raise_in_main(&self) {
-        if self.interrupts.swap(true, Ordering::Relaxed) {
-            return;
-        }
-        // Relaxed: a lone flag, looked at when something happens.
-        let interrupts = Arc::clone(&self.interrupts);
-        self.token.observe(move |phase| {
-            if matches!(phase, Phase::Draining | Phase::Terminating)
-                && interrupts.load(Ordering::Relaxed)
-            {
-                interrupt_main();
-            }
-        });
+    /// From now on each new phase makes the main thread run Python's handler of `signal`, which the front has made one that raises. `thread` is the main thread's
+    /// number.
+    fn interrupt(&self, thread: u64, signal: i32) -> PyResult<()> {
+        let made = Interrupt::attach(&self.token, thread, signal).map_err(raise)?;
+        // A second call changes nothing: there is one main thread.
+        let _ = self.interrupt.set(made);
+        Ok(())
     }
 
-    fn raise_no_more(&self) {
-        self.interrupts.store(false, Ordering::Relaxed);
+    /// The main thread has raised.
+    fn heard(&self) {
+        if let Some(interrupt) = self.interrupt.get() {
+            interrupt.heard();
+        }
+    }
+
+    fn interrupt_no_more(&self) {
+        if let Some(interrupt) = self.interrupt.get() {
+            interrupt.close();
+        }
     }
 
     /// Runs the hooks, waits for what is in progress, and puts the handlers back.
@@ -116,13 +116,6 @@ impl PyOwner {
         };
         Ok(PyStopReport(py.detach(|| shutdown.finish())))
     }
-}
-
-/// Makes the main thread run Python's handler of SIGINT, as if the signal had come.
-#[expect(unsafe_code, reason = "a call of Python's C interface")]
-fn interrupt_main() {
-    // SAFETY: documented to need neither the interpreter nor a signal-safe context.
-    unsafe { pyo3::ffi::PyErr_SetInterrupt() };
 }
 
 /// Writes a line for a person. Not by Python's `sys.stderr`: its lock may be held by a thread that waits for this stop.

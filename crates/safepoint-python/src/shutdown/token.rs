@@ -7,6 +7,7 @@ use pyo3::prelude::*;
 use safepoint::shutdown::{Order, Phase, ShutdownToken, StopRequest};
 
 use super::budget::{self, PyBudget};
+use super::ending::PyEnding;
 use super::iterate::PyIterate;
 use super::parent::PyParent;
 use super::pipe::StopPipe;
@@ -71,11 +72,6 @@ impl PyToken {
         let (token, parent) = (&of.get().token, &of.get().parent);
         let parent = parent.as_ref().map(|parent| parent.clone_ref(of.py()));
         Self::of(token.clone(), parent)
-    }
-
-    #[getter]
-    fn requested(&self) -> bool {
-        self.token.is_stopping()
     }
 
     #[getter]
@@ -153,15 +149,25 @@ impl PyToken {
         Some(PyUnit::new(unit, actions))
     }
 
-    /// Registers `hook(remaining seconds, phase)`.
-    fn _hook(&self, order: &str, name: String, hook: Py<PyAny>) -> PyResult<()> {
+    /// Registers a hook. `start(seconds, phase, ending)` begins it on a thread of Python's and returns; that thread tells the
+    /// [ending](PyEnding).
+    ///
+    /// Not on the hooks' own thread: one that hangs is left behind, and a thread of Rust's that is inside Python when the interpreter ends takes the process with it.
+    fn _hook(&self, order: &str, name: String, start: Py<PyAny>) -> PyResult<()> {
         let order = self::order(order)?;
         let work = move |share: &safepoint::shutdown::Share| -> Result<(), String> {
-            let arguments = (share.remaining().as_secs_f64(), share.phase().name());
-            Python::attach(|py| match hook.call1(py, arguments) {
+            let (ending, ended) = PyEnding::new();
+            let arguments = (
+                share.remaining().as_secs_f64(),
+                share.phase().name(),
+                ending,
+            );
+            Python::attach(|py| match start.call1(py, arguments) {
                 Ok(_) => Ok(()),
                 Err(exception) => Err(errors::text(&exception)),
-            })
+            })?;
+            // Nobody is left to tell when the interpreter has gone first.
+            ended.recv().unwrap_or(Ok(()))
         };
         self.token.hook(order, name, work).map_err(raise)
     }
