@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ._errors import InvalidError
+from ._errors import InvalidError, Stopped
 
 if TYPE_CHECKING:
     import asyncio
@@ -47,6 +47,10 @@ def track(token: ShutdownToken, work: object, name: str | None) -> None:
             "for anything else register a hook",
         )
     said = name or type(work).__name__
+    if hasattr(work, "submit"):
+        _refuse_softly(token, work)
+    elif hasattr(work, "_check_running"):
+        _refuse_by_stopped(token, work)
     attendant = _attendant(token)
     attendant.add(known.give_up_pending)
 
@@ -73,6 +77,40 @@ def _until(token: ShutdownToken, wait: Callable[[float], bool], patience: float)
     while not wait(max(0.0, min(0.02, end - monotonic()))):
         if monotonic() >= end or token.phase in ("terminating", "stopped"):
             return
+
+
+def _refuse_softly(token: ShutdownToken, executor: Any) -> None:
+    """After the stop, what is submitted is given up at once; the executor's own answer would be a `RuntimeError`."""
+    submit = executor.submit
+
+    def submit_or_give_up(function: Any, /, *arguments: Any, **named: Any) -> Future[Any]:
+        try:
+            if not token.requested:
+                return submit(function, *arguments, **named)  # type: ignore[no-any-return]
+        except RuntimeError:
+            # It was shut down between the look and the call, or by somebody else.
+            if not token.requested:
+                raise
+        from concurrent.futures import Future
+
+        given_up: Future[Any] = Future()
+        given_up.cancel()
+        given_up.set_running_or_notify_cancel()
+        return given_up
+
+    executor.submit = submit_or_give_up
+
+
+def _refuse_by_stopped(token: ShutdownToken, pool: Any) -> None:
+    """After the stop, a pool takes nothing on; its own answer would be a `ValueError`."""
+    check_running = pool._check_running
+
+    def check() -> None:
+        if token.requested:
+            raise Stopped("the pool does not begin this work: a stop was asked for")
+        check_running()
+
+    pool._check_running = check
 
 
 def _known(work: object) -> Work | None:

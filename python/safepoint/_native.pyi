@@ -183,7 +183,7 @@ class Owner:
     def finish(self) -> StopReport: ...
 
 @final
-class Notice:
+class StepsNotice:
     """Something that happened to a step, a stage or an effect. `str()` is a line to print."""
 
     @property
@@ -305,7 +305,7 @@ class Scope:
 class Steps:
     @staticmethod
     def open(
-        directory: str, token: Token | None = None, on_notice: Callable[[Notice], object] | None = None
+        directory: str, token: Token | None = None, on_notice: Callable[[StepsNotice], object] | None = None
     ) -> tuple[Steps, Scope]: ...
     @property
     def run(self) -> int: ...

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from ._effects import Doubt, Intent
-    from ._native import Notice, StepsReport
+    from ._native import StepsNotice, StepsReport
     from ._shutdown import ShutdownToken
 
 T = TypeVar("T")
@@ -182,7 +182,7 @@ class Steps(Scope):
         The token whose stop waits for the steps in progress and lets no other begin. Without it, that of the innermost
         ``with safepoint.shutdown()`` block; ``False`` for none.
     on_notice
-        Is called with a :class:`Notice` of all that happens, on the thread where it happens; ``print`` will do.
+        Is called with a :class:`StepsNotice` of all that happens, on the thread where it happens; ``print`` will do.
 
     Raises :class:`safepoint.BusyError` while another process has the directory.
     """
@@ -195,7 +195,7 @@ class Steps(Scope):
         state: str | os.PathLike[str],
         *,
         stop: ShutdownToken | bool | None = None,
-        on_notice: Callable[[Notice], object] | None = None,
+        on_notice: Callable[[StepsNotice], object] | None = None,
     ) -> None:
         if stop is None or stop is True:
             from ._shutdown import active

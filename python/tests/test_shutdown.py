@@ -9,7 +9,7 @@ import os
 import pickle
 import signal
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from decimal import Decimal
 
 import pytest
@@ -75,7 +75,7 @@ def test_iter_ends_at_the_safepoint_and_takes_nothing_that_it_does_not_give() ->
 
 
 def test_iter_passes_an_exception_of_the_source_on() -> None:
-    def items() -> AsyncIterator[int] | object:
+    def items() -> Iterator[int]:
         yield 1
         raise RuntimeError("the source broke")
 
@@ -136,13 +136,13 @@ def test_a_rollback_that_fails_is_named_and_the_others_run() -> None:
 def test_an_abandoned_unit_is_rolled_back_when_it_is_collected() -> None:
     undone: list[int] = []
 
-    def work(stop: safepoint.Shutdown) -> object:
+    def work(stop: safepoint.Shutdown) -> Iterator[None]:
         with stop.unit("abandoned") as unit:
             unit.on_rollback(undone.append, 1)
             yield
 
     with safepoint.shutdown() as stop:
-        generator = iter(work(stop))  # type: ignore[call-overload]
+        generator = work(stop)
         next(generator)
         del generator
         gc.collect()

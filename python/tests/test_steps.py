@@ -184,7 +184,7 @@ def test_scopes_and_stages_join_names_and_are_told(tmp_path: Path) -> None:
 
 
 def test_notices_have_parts(tmp_path: Path) -> None:
-    told: list[safepoint.Notice] = []
+    told: list[safepoint.StepsNotice] = []
     for _ in range(2):
         with opened(tmp_path, on_notice=told.append) as steps:
             steps.step("fetch", lambda: 1)
@@ -195,7 +195,7 @@ def test_notices_have_parts(tmp_path: Path) -> None:
         ("skipped", "fetch", 1),
     ]
     assert told[1].seconds is not None and told[1].error is None
-    assert repr(told[3]) == "<Notice: Stage: fetch - Skipped (complete since run 1)>"
+    assert repr(told[3]) == "<StepsNotice: Stage: fetch - Skipped (complete since run 1)>"
 
 
 def test_a_function_that_takes_notices_and_fails_disturbs_nothing(
@@ -205,7 +205,7 @@ def test_a_function_that_takes_notices_and_fails_disturbs_nothing(
     monkeypatch.setattr("sys.unraisablehook", lambda unraisable: said.append(unraisable.exc_value))
     error = RuntimeError("planted")
 
-    def fail(_: safepoint.Notice) -> None:
+    def fail(_: safepoint.StepsNotice) -> None:
         raise error
 
     with opened(tmp_path, on_notice=fail) as steps:

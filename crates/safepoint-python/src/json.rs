@@ -18,11 +18,7 @@ pub(crate) fn write(value: &Bound<'_, PyAny>, what: &str) -> Result<String, Erro
 }
 
 /// The one JSON text of a value: keys in order, and neither control characters nor `/`. `root` is what the path of a refusal begins with.
-pub(crate) fn canonical(
-    value: &Bound<'_, PyAny>,
-    what: &str,
-    root: &str,
-) -> Result<String, Error> {
+pub(crate) fn canonical(value: &Bound<'_, PyAny>, what: &str, root: &str) -> Result<String, Error> {
     let text = Writer::new(true).write(value, what, root)?;
     let mut escaped = String::with_capacity(text.len());
     for letter in text.chars() {
@@ -77,7 +73,8 @@ impl Writer {
         } else if let Ok(text) = value.cast::<PyString>() {
             self.string(text)?;
         } else if let Ok(truth) = value.cast::<PyBool>() {
-            self.text.push_str(if truth.is_true() { "true" } else { "false" });
+            self.text
+                .push_str(if truth.is_true() { "true" } else { "false" });
         } else if let Ok(number) = value.cast::<PyInt>() {
             self.integer(number)?;
         } else if let Ok(number) = value.cast::<PyFloat>() {
@@ -107,7 +104,8 @@ impl Writer {
 
     fn quoted(&mut self, text: &str) {
         // A text always has a JSON.
-        self.text.push_str(&serde_json::to_string(text).unwrap_or_default());
+        self.text
+            .push_str(&serde_json::to_string(text).unwrap_or_default());
     }
 
     fn integer(&mut self, number: &Bound<'_, PyInt>) -> Result<(), Refusal> {
@@ -147,13 +145,13 @@ impl Writer {
             return Ok(());
         }
         let why = format!("is nested deeper than {MAX_DEPTH}, or contains itself");
-        Err((why, "return something flatter, or write it to a file and return its path"))
+        Err((
+            why,
+            "return something flatter, or write it to a file and return its path",
+        ))
     }
 
-    fn list<'py>(
-        &mut self,
-        items: impl Iterator<Item = Bound<'py, PyAny>>,
-    ) -> Result<(), Refusal> {
+    fn list<'py>(&mut self, items: impl Iterator<Item = Bound<'py, PyAny>>) -> Result<(), Refusal> {
         self.deeper()?;
         self.text.push('[');
         for (place, item) in items.enumerate() {
@@ -174,13 +172,26 @@ impl Writer {
         // A copy, for the dictionary may be another thread's, too.
         for pair in dict.items() {
             let pair: (Bound<'_, PyAny>, Bound<'_, PyAny>) = pair.extract().map_err(|_| {
-                ("changed while it was read".to_owned(), "return a copy of it")
+                (
+                    "changed while it was read".to_owned(),
+                    "return a copy of it",
+                )
             })?;
-            let key = pair.0.cast::<PyString>().ok().and_then(|key| key.to_str().ok());
+            let key = pair
+                .0
+                .cast::<PyString>()
+                .ok()
+                .and_then(|key| key.to_str().ok());
             let Some(key) = key else {
-                let key = pair.0.repr().map_or_else(|_| "?".to_owned(), |key| key.to_string());
+                let key = pair
+                    .0
+                    .repr()
+                    .map_or_else(|_| "?".to_owned(), |key| key.to_string());
                 let why = format!("has the key {key}, and JSON has keys that are texts only");
-                return Err((why, "make the keys texts: {str(key): value for key, value in ..}"));
+                return Err((
+                    why,
+                    "make the keys texts: {str(key): value for key, value in ..}",
+                ));
             };
             pairs.push((key.to_owned(), pair.1));
         }
@@ -194,7 +205,8 @@ impl Writer {
             }
             self.quoted(&key);
             self.text.push(':');
-            self.path.push(serde_json::to_string(&key).unwrap_or_default());
+            self.path
+                .push(serde_json::to_string(&key).unwrap_or_default());
             self.value(&value)?;
             self.path.pop();
         }

@@ -14,8 +14,6 @@ mod time_limit;
 mod token;
 mod unit;
 
-pub(crate) use token::PyToken;
-
 use pyo3::prelude::*;
 
 pub(crate) use token::PyToken;

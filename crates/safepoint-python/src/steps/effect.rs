@@ -101,7 +101,11 @@ impl PyEffectInDoubt {
 
 #[pymethods]
 impl PyEffectInDoubt {
-    fn run_again(&self, py: Python<'_>, withins: &Bound<'_, PyTuple>) -> PyResult<PyEffectInProgress> {
+    fn run_again(
+        &self,
+        py: Python<'_>,
+        withins: &Bound<'_, PyTuple>,
+    ) -> PyResult<PyEffectInProgress> {
         let doubt = take(&self.doubt, &self.key)?;
         let effect = super::inside(withins, || doubt.run_again())?;
         PyEffectInProgress::new(py, effect)
@@ -119,7 +123,9 @@ impl PyEffectInDoubt {
         let doubt = take(&self.doubt, &self.key)?;
         let value = Value::of(value, &format!("the result of effect `{}`", self.key));
         let value = value.map_err(raise)?;
-        py.detach(|| doubt.complete(&value)).map_err(raise)?.read(py)
+        py.detach(|| doubt.complete(&value))
+            .map_err(raise)?
+            .read(py)
     }
 
     /// Lets go of it: it stays in doubt.

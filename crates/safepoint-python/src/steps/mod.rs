@@ -39,7 +39,8 @@ fn inside<R: Send>(
         })
         .collect::<PyResult<Vec<_>>>()?;
     let py = withins.py();
-    py.detach(|| enter(&entered, code)).map_err(crate::errors::raise)
+    py.detach(|| enter(&entered, code))
+        .map_err(crate::errors::raise)
 }
 
 fn enter<R>(withins: &[Within], code: impl FnOnce() -> R) -> R {

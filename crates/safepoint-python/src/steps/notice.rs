@@ -4,7 +4,7 @@ use pyo3::prelude::*;
 use safepoint::steps::Notice;
 
 /// Something that happened to a step, a stage or an effect. `str()` is a line to print.
-#[pyclass(frozen, name = "Notice", module = "safepoint")]
+#[pyclass(frozen, name = "StepsNotice", module = "safepoint")]
 pub(crate) struct PyNotice(Notice);
 
 impl PyNotice {
@@ -99,6 +99,6 @@ impl PyNotice {
     }
 
     fn __repr__(&self) -> String {
-        format!("<Notice: {}>", self.0)
+        format!("<StepsNotice: {}>", self.0)
     }
 }

@@ -32,7 +32,12 @@ impl PyStageInProgress {
     fn take(&self) -> PyResult<StageInProgress> {
         let stage = self.stage.get(WHAT).map_err(raise)?;
         let taken = stage.lock().unwrap_or_else(PoisonError::into_inner).take();
-        taken.ok_or_else(|| raise(Error::new(ErrorKind::Closed, "this stage has ended already")))
+        taken.ok_or_else(|| {
+            raise(Error::new(
+                ErrorKind::Closed,
+                "this stage has ended already",
+            ))
+        })
     }
 }
 

@@ -48,10 +48,7 @@ impl PyStepInProgress {
         let py = value.py();
         let step = self.take().map_err(raise)?;
         match Value::of(value, &format!("the result of step `{}`", self.name)) {
-            Ok(value) => py
-                .detach(|| step.complete(&value))
-                .map_err(raise)?
-                .read(py),
+            Ok(value) => py.detach(|| step.complete(&value)).map_err(raise)?.read(py),
             Err(refusal) => {
                 // The library notes that the step has ended so; this refusal says more than its own.
                 let refused = Value::Refused(refusal.to_string());

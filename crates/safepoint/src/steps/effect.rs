@@ -116,7 +116,10 @@ impl Scope {
                 InDoubt::Ask(check) => match check(doubt.idempotency_key())? {
                     Answer::NotDone => doubt.run_again()?,
                     Answer::Completed(value) => {
-                        return doubt.complete(&value).map(Effect::Complete).map_err(E::from);
+                        return doubt
+                            .complete(&value)
+                            .map(Effect::Complete)
+                            .map_err(E::from);
                     }
                 },
             },
@@ -127,7 +130,10 @@ impl Scope {
         };
         let ended = begun.within().run(|| body(&intent));
         match ended {
-            Ok(value) => begun.complete(&value).map(Effect::Complete).map_err(E::from),
+            Ok(value) => begun
+                .complete(&value)
+                .map(Effect::Complete)
+                .map_err(E::from),
             Err(error) => {
                 if intent.is_not_done.get() {
                     begun.not_done(error.to_string())?;

@@ -134,7 +134,10 @@ impl EffectInDoubt {
     /// As a write went.
     pub fn hold(self) -> Result<()> {
         let key = self.asking.key.as_str().into();
-        self.asking.room.store.write(StepChange::Held { key }, None)?;
+        self.asking
+            .room
+            .store
+            .write(StepChange::Held { key }, None)?;
         self.asking.held(self.run);
         Ok(())
     }
