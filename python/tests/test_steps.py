@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import safepoint
 from hypothesis import given, settings, strategies as st
+
+import safepoint
 from safepoint import Doubt, Held, Intent, Steps
 
 

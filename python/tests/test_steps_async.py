@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 import safepoint
 from safepoint import Doubt, Held, Intent, Steps
 

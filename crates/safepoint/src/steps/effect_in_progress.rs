@@ -9,13 +9,12 @@ use serde::de::DeserializeOwned;
 use super::inside::{Inside, Place, Within};
 use super::name;
 use super::notice::Notice;
-use super::room::{AskedEffect, Room, count};
+use super::room::{AskedEffect, Entry, Room, count};
 use super::scope::Scope;
 use super::value;
 use crate::clock::{Moment, wall_ms};
 use crate::error::Result;
 use crate::queue::{EffectRow, EffectState, StepChange};
-use crate::shutdown::OwnedUnit;
 
 /// What came of [asking](Scope::begin_effect) for an effect.
 #[derive(Debug)]
@@ -50,7 +49,7 @@ impl Scope {
         let room = &self.room;
         let key = self.whole(key.as_ref());
         name::check(&key)?;
-        let Some(unit) = room.enter(&key) else {
+        let Some(entry) = room.enter(&key) else {
             return Ok(EffectBegin::Stopped);
         };
         let asked = room.ask_effect(&key)?;
@@ -60,7 +59,7 @@ impl Scope {
             key: key.clone(),
             idempotency_key,
             asked,
-            unit,
+            entry,
         };
         let Some(row) = room.store.effect(&key)? else {
             let begun = asking(uuid::Uuid::now_v7().to_string()).intend()?;
@@ -233,7 +232,7 @@ struct Asking {
     key: String,
     idempotency_key: String,
     asked: AskedEffect,
-    unit: Option<OwnedUnit>,
+    entry: Entry,
 }
 
 impl Asking {
@@ -257,9 +256,7 @@ impl Asking {
 
     fn end(self) {
         self.place.note([self.asked.settle()]);
-        if let Some(unit) = self.unit {
-            unit.commit();
-        }
+        self.entry.commit();
     }
 
     fn held(self, run: u32) {

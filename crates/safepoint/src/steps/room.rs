@@ -72,11 +72,12 @@ impl Room {
     }
 
     /// Enters a unit where there is a token; `None` once a stop was asked for.
-    pub(super) fn enter(&self, name: &str) -> Option<Option<OwnedUnit>> {
-        match &self.token {
-            None => Some(None),
-            Some(token) => token.owned_unit(name.to_owned()).map(Some),
-        }
+    pub(super) fn enter(&self, name: &str) -> Option<Entry> {
+        let unit = match &self.token {
+            None => None,
+            Some(token) => Some(token.owned_unit(name.to_owned())?),
+        };
+        Some(Entry { unit })
     }
 
     /// Tells the observer, which makes the notice only if there is one.
@@ -163,6 +164,21 @@ impl fmt::Debug for Room {
         f.debug_struct("Room")
             .field("run", &self.run())
             .finish_non_exhaustive()
+    }
+}
+
+/// What was let in: a stop waits for it, where there is a token.
+#[derive(Debug)]
+pub(super) struct Entry {
+    unit: Option<OwnedUnit>,
+}
+
+impl Entry {
+    /// It ended well. Dropped without this, it counts as rolled back.
+    pub(super) fn commit(self) {
+        if let Some(unit) = self.unit {
+            unit.commit();
+        }
     }
 }
 

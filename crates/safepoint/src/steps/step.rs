@@ -11,12 +11,11 @@ use super::index::Recorded;
 use super::inside::Place;
 use super::name;
 use super::notice::Notice;
-use super::room::{AskedStep, Room, count};
+use super::room::{AskedStep, Entry, Room, count};
 use super::scope;
 use super::step_in_progress::StepInProgress;
 use crate::error::{Error, ErrorKind, Result};
 use crate::queue::StepState;
-use crate::shutdown::OwnedUnit;
 
 /// A step with its options, from [`Scope::at`](super::Scope::at).
 ///
@@ -150,7 +149,7 @@ impl<T: Serialize + DeserializeOwned> Step<'_, T> {
             memoises_errors,
         } = self;
         name::check(&name)?;
-        let Some(unit) = room.enter(&name) else {
+        let Some(entry) = room.enter(&name) else {
             return Ok(StepBegin::Stopped);
         };
         let (asked, recorded) = room.ask(&name)?;
@@ -158,7 +157,7 @@ impl<T: Serialize + DeserializeOwned> Step<'_, T> {
             Some(found) if found.state == StepState::Complete => {
                 let value: T = scope::read(room, &name)?.ok_or_else(|| gone(&name))?;
                 if check.map_or(Ok(true), |check| check(&value))? {
-                    skip(room, asked, unit, found);
+                    skip(room, asked, entry, found);
                     room.tell(|| Notice::Skipped {
                         name,
                         run: found.run,
@@ -173,7 +172,7 @@ impl<T: Serialize + DeserializeOwned> Step<'_, T> {
             Some(found) if found.memoised && memoises_errors => {
                 let row = room.store.step(&name)?;
                 let error = row.and_then(|row| row.error).unwrap_or_default();
-                skip(room, asked, unit, found);
+                skip(room, asked, entry, found);
                 let memoised = memoised(&name, found.run, &error);
                 room.tell(|| Notice::Failed {
                     name,
@@ -184,17 +183,15 @@ impl<T: Serialize + DeserializeOwned> Step<'_, T> {
             }
             _ => {}
         }
-        StepInProgress::begin(room, name, asked, unit, memoises_errors).map(StepBegin::Begun)
+        StepInProgress::begin(room, name, asked, entry, memoises_errors).map(StepBegin::Begun)
     }
 }
 
 /// Takes what is recorded.
-fn skip(room: &Arc<Room>, asked: AskedStep, unit: Option<OwnedUnit>, found: Recorded) {
+fn skip(room: &Arc<Room>, asked: AskedStep, entry: Entry, found: Recorded) {
     Place::here(room).note([asked.settle(found)]);
     count(&room.tally.skipped);
-    if let Some(unit) = unit {
-        unit.commit();
-    }
+    entry.commit();
 }
 
 /// While a step is asked for, nobody forgets it or runs it.

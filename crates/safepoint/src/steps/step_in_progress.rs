@@ -9,12 +9,11 @@ use serde::de::DeserializeOwned;
 use super::index::Recorded;
 use super::inside::{Inside, Place, Within};
 use super::notice::Notice;
-use super::room::{AskedStep, Room, count};
+use super::room::{AskedStep, Entry, Room, count};
 use super::value;
 use crate::clock::{Moment, wall_ms};
 use crate::error::Result;
 use crate::queue::{InProgress, StepChange, StepState};
-use crate::shutdown::OwnedUnit;
 
 /// A step that has begun, free to move between threads. With a token, a stop waits for it.
 ///
@@ -31,7 +30,7 @@ pub struct StepInProgress {
     memoises_errors: bool,
     within: Within,
     /// `None` once it has ended.
-    open: Option<Open>,
+    open: Option<Box<Open>>,
 }
 
 /// What a step in progress has of its own until it ends.
@@ -40,7 +39,7 @@ struct Open {
     place: Place,
     inside: Inside,
     asked: AskedStep,
-    unit: Option<OwnedUnit>,
+    entry: Entry,
 }
 
 impl StepInProgress {
@@ -48,7 +47,7 @@ impl StepInProgress {
         room: &Arc<Room>,
         name: String,
         asked: AskedStep,
-        unit: Option<OwnedUnit>,
+        entry: Entry,
         memoises_errors: bool,
     ) -> Result<Self> {
         let started_at_ms = wall_ms();
@@ -66,12 +65,12 @@ impl StepInProgress {
             ran_before,
             memoises_errors,
             within: inside.within(),
-            open: Some(Open {
+            open: Some(Box::new(Open {
                 place,
                 inside,
                 asked,
-                unit,
-            }),
+                entry,
+            })),
         };
         room.tell(|| Notice::Starting {
             name: begun.name.clone(),
@@ -167,7 +166,7 @@ impl StepInProgress {
         self.room.store.clock().now().since(self.began)
     }
 
-    fn settle(&self, open: Option<Open>, state: StepState) {
+    fn settle(&self, open: Option<Box<Open>>, state: StepState) {
         let Some(open) = open else { return };
         let settled = open.asked.settle(Recorded {
             state,
@@ -176,9 +175,7 @@ impl StepInProgress {
         });
         open.inside.keep();
         open.place.note([settled]);
-        if let Some(unit) = open.unit {
-            unit.commit();
-        }
+        open.entry.commit();
     }
 
     fn failure(&self, error: String, memoised: bool) -> StepChange {
