@@ -1,5 +1,6 @@
 # The native half. Names with an underscore are for the front in this package.
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from decimal import Decimal
 from typing import Any, final
@@ -305,7 +306,7 @@ class Scope:
 class Steps:
     @staticmethod
     def open(
-        directory: str, token: Token | None = None, on_notice: Callable[[StepsNotice], object] | None = None
+        directory: os.PathLike[str], token: Token | None = None, on_notice: Callable[[StepsNotice], object] | None = None
     ) -> tuple[Steps, Scope]: ...
     @property
     def run(self) -> int: ...

@@ -201,7 +201,7 @@ class Steps(Scope):
             from ._shutdown import active
 
             stop = active()
-        self._owner, scope = _native.Steps.open(directory(state), stop or None, on_notice)
+        self._owner, scope = _native.Steps.open(directory(state, "`Steps`"), stop or None, on_notice)
         super().__init__(scope, Syncs())
 
     @property
