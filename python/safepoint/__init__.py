@@ -17,6 +17,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ._batch import Batch as Batch, BatchReport as BatchReport, batch as batch
     from ._effects import Answer as Answer, Doubt as Doubt, Held as Held, Intent as Intent
     from ._errors import (
         BusyError as BusyError,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
         NotFoundError as NotFoundError,
         Stopped as Stopped,
     )
+    from ._map import Failure as Failure, MapResult as MapResult, map as map
     from ._native import (
         StepsNotice as StepsNotice,
         StepsReport as StepsReport,
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
         StopRequest as StopRequest,
         TimeLimit as TimeLimit,
     )
+    from ._outcome import Refuse as Refuse, Retry as Retry
     from ._shutdown import (
         Budget as Budget,
         Health as Health,
@@ -50,20 +53,28 @@ if TYPE_CHECKING:
 
 #: Where each public name lives.
 _HOMES = {
+
     "Answer": "_effects",
+    "Attempt": "_worker",
+    "Batch": "_batch",
+    "BatchReport": "_batch",
     "Budget": "_shutdown",
     "BusyError": "_errors",
     "ClosedError": "_errors",
     "CorruptError": "_errors",
     "Doubt": "_effects",
     "Error": "_errors",
-    "Held": "_effects",
+    "Failure": "_map",
     "Health": "_shutdown",
+    "Held": "_effects",
     "IncompatibleError": "_errors",
     "Intent": "_effects",
     "InvalidError": "_errors",
     "IoError": "_errors",
+    "MapResult": "_map",
     "NotFoundError": "_errors",
+    "Refuse": "_outcome",
+    "Retry": "_outcome",
     "Scope": "_steps",
     "Shutdown": "_shutdown",
     "ShutdownToken": "_shutdown",
@@ -76,8 +87,12 @@ _HOMES = {
     "TimeLimit": "_native",
     "Unit": "_shutdown",
     "active": "_shutdown",
+    "batch": "_batch",
     "follow": "_shutdown",
+    "map": "_map",
     "shutdown": "_shutdown",
+    "worker": "_worker",
+    from ._worker import Attempt as Attempt, worker as worker
 }
 
 __all__ = ["__version__", *_HOMES]

@@ -8,6 +8,7 @@ a coroutine on a thread of the steps' own, never on the event loop.
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Awaitable, Callable
 from functools import update_wrapper
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast, final, overload
@@ -387,12 +388,21 @@ class Decorated(Generic[P, R]):
         bound.apply_defaults()
         if not bound.arguments:
             return said
-        text = _native._canonical(dict(bound.arguments), f"the call of step `{said}`")
+        plain = _native._plain(dict(bound.arguments), f"the call of step `{said}`")
+        text = _canonical(plain)
         if len(said) + len(text) > _LONGEST_CALL:
             from hashlib import sha256
 
             text = sha256(text.encode()).hexdigest()[:32]
         return f"{said}({text.removeprefix('{').removesuffix('}')})"
+
+
+def _canonical(arguments: dict[str, Any]) -> str:
+    """The one JSON text of these arguments, as a part of a name: without control characters and `/`."""
+    import json
+
+    text = json.dumps(arguments, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    return re.sub(r"[/\x00-\x1f\x7f-\x9f]", lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def _end(step: _native.StepInProgress, error: BaseException) -> None:

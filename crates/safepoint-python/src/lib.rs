@@ -17,6 +17,7 @@
 mod command;
 mod errors;
 mod health;
+mod items;
 mod json;
 mod ours;
 mod shutdown;
@@ -29,7 +30,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     command::register(module)?;
     health::register(module)?;
-    json::register(module)?;
+    items::register(module)?;
     shutdown::register(module)?;
     steps::register(module)?;
     Ok(())

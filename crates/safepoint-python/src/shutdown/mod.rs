@@ -14,9 +14,10 @@ mod time_limit;
 mod token;
 mod unit;
 
+pub(crate) use token::{PyToken, seconds};
+
 use pyo3::prelude::*;
 
-pub(crate) use token::PyToken;
 
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<budget::PyBudget>()?;

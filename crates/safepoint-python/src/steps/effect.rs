@@ -57,9 +57,9 @@ impl PyEffectInProgress {
                 .read(py),
             Err(refusal) => {
                 // The library notes that it has happened, and is in doubt.
-                let refused = Value::Refused(refusal.to_string());
+                let refused = Value::Refused(errors::text(&refusal));
                 let _ = py.detach(|| effect.complete(&refused));
-                Err(raise(refusal))
+                Err(refusal)
             }
         }
     }
@@ -122,7 +122,7 @@ impl PyEffectInDoubt {
         // Taken first: what cannot be recorded leaves it in doubt, to be asked for again.
         let doubt = take(&self.doubt, &self.key)?;
         let value = Value::of(value, &format!("the result of effect `{}`", self.key));
-        let value = value.map_err(raise)?;
+        let value = value?;
         py.detach(|| doubt.complete(&value))
             .map_err(raise)?
             .read(py)

@@ -16,6 +16,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 use safepoint::steps::Within;
 
+use crate::json;
 use crate::ours::Ours;
 
 /// What a closed or foreign handle is of.
@@ -66,6 +67,13 @@ impl PyRecorded {
     }
 }
 
+/// For the front: a value as it is after its way through JSON. `what` names it in a refusal.
+#[pyfunction]
+#[pyo3(name = "_plain")]
+fn plain<'py>(value: &Bound<'py, PyAny>, what: &str) -> PyResult<Bound<'py, PyAny>> {
+    json::read(value.py(), &value::text(value, what)?)
+}
+
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<effect::PyEffectInDoubt>()?;
     module.add_class::<effect::PyEffectInProgress>()?;
@@ -76,5 +84,6 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<stage::PyStageInProgress>()?;
     module.add_class::<step::PyStepInProgress>()?;
     module.add_class::<PyRecorded>()?;
-    module.add_class::<PyWithin>()
+    module.add_class::<PyWithin>()?;
+    module.add_function(wrap_pyfunction!(plain, module)?)
 }

@@ -7,10 +7,9 @@ use safepoint::steps::{EffectBegin, Resolution, Scope, StepBegin};
 use super::effect::{PyEffectInDoubt, PyEffectInProgress};
 use super::stage::PyStageInProgress;
 use super::step::PyStepInProgress;
-use super::value::Value;
+use super::value::{self, Value};
 use super::{PyRecorded, WHAT};
 use crate::errors::{Carried, raise, stopped};
-use crate::json;
 use crate::ours::Ours;
 
 /// A place for names; the base of `safepoint.Steps`.
@@ -123,8 +122,8 @@ impl PyScope {
 
     fn resolve_done(&self, key: &str, value: &Bound<'_, PyAny>) -> PyResult<()> {
         let scope = self.get()?;
-        let result = json::write(value, &format!("the result of effect `{key}`"));
-        let resolution = Resolution::Done(result.map_err(raise)?);
+        let result = value::text(value, &format!("the result of effect `{key}`"))?;
+        let resolution = Resolution::Done(result);
         let resolve = || scope.resolve(key, resolution);
         value.py().detach(resolve).map_err(raise)
     }

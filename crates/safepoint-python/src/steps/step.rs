@@ -51,9 +51,9 @@ impl PyStepInProgress {
             Ok(value) => py.detach(|| step.complete(&value)).map_err(raise)?.read(py),
             Err(refusal) => {
                 // The library notes that the step has ended so; this refusal says more than its own.
-                let refused = Value::Refused(refusal.to_string());
+                let refused = Value::Refused(errors::text(&refusal));
                 let _ = py.detach(|| step.complete(&refused));
-                Err(raise(refusal))
+                Err(refusal)
             }
         }
     }

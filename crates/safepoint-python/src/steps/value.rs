@@ -6,7 +6,25 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use super::PyRecorded;
-use crate::json;
+use safepoint::Error;
+
+use crate::errors::raise;
+use crate::json::{self, Problem};
+
+/// The JSON text of a value. `what` names it in a refusal.
+pub(super) fn text(value: &Bound<'_, PyAny>, what: &str) -> PyResult<String> {
+    let mut text = Vec::new();
+    match json::write(value, &mut text) {
+        Ok(()) => Ok(String::from_utf8_lossy(&text).into_owned()),
+        Err(Problem::Raised(exception)) => Err(exception),
+        Err(Problem::Unsayable(why)) => {
+            let error = Error::invalid(why.of(what));
+            Err(raise(error.with_hint(
+                "`sorted(..)` makes a list of a set, `.isoformat()` a text of a time; write bytes to a file, and give its path",
+            )))
+        }
+    }
+}
 
 /// A result as JSON, which the library takes and gives as it is.
 pub(super) enum Value {
@@ -17,10 +35,10 @@ pub(super) enum Value {
 
 impl Value {
     /// Of a result. `what` names it, as in "the result of step `fetch`".
-    pub(super) fn of(value: &Bound<'_, PyAny>, what: &str) -> Result<Self, safepoint::Error> {
-        let text = json::write(value, what)?;
-        let raw = RawValue::from_string(text).map_err(|error| {
-            safepoint::Error::invalid(format!("{what} makes no JSON")).with_source(error)
+    pub(super) fn of(value: &Bound<'_, PyAny>, what: &str) -> PyResult<Self> {
+        let raw = RawValue::from_string(text(value, what)?).map_err(|error| {
+            let error = Error::invalid(format!("{what} makes no JSON")).with_source(error);
+            raise(error)
         })?;
         Ok(Self::Json(raw))
     }

@@ -27,7 +27,8 @@ pub use item::{Counts, OpenItem, State};
 pub use retry::RetryPolicy;
 pub use sqlite::{
     AttemptInBrief, AttemptOrder, AttemptRow, Committed, Database, FORMAT_VERSION, FailureRow,
-    FormatVersion, InProgress, ItemInBrief, ItemRow, JOB_DB, JobRow, Locking, MAX_CRASHES, Problem,
-    Progress, Renewed, RunRow, StepStore, Store, StoreOptions, View, ViewFilter, sqlite_version,
+    FormatVersion, InProgress, ItemInBrief, ItemRow, JOB_DB, JobRow, KnownItem, Locking,
+    MAX_CRASHES, Problem, Progress, Renewed, RunRow, StepStore, Store, StoreOptions, View,
+    ViewFilter, sqlite_version,
 };
 pub use step::{EffectRow, EffectState, StepChange, StepCounts, StepRow, StepState};

@@ -6,6 +6,7 @@
 mod attempt_rows;
 mod database;
 mod failure;
+mod known_rows;
 mod schema;
 mod step_rows;
 mod step_store;
@@ -15,6 +16,7 @@ mod write;
 
 pub use attempt_rows::{AttemptInBrief, AttemptOrder, ItemInBrief};
 pub use database::{Database, JobRow, Locking, MAX_CRASHES, Progress, Renewed};
+pub use known_rows::KnownItem;
 pub use schema::{FORMAT_VERSION, FormatVersion, JOB_DB};
 pub use step_store::{InProgress, StepStore};
 pub use store::{Committed, Store, StoreOptions};
