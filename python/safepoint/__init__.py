@@ -18,6 +18,16 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ._batch import Batch as Batch, BatchReport as BatchReport, batch as batch
+    from ._cache import Cache as Cache
+    from ._checkpoint import (
+        Checkpoint as Checkpoint,
+        CheckpointReader as CheckpointReader,
+        CheckpointStore as CheckpointStore,
+        Retention as Retention,
+        Saved as Saved,
+        Schedule as Schedule,
+    )
+    from ._checkpointed import checkpointed as checkpointed
     from ._effects import Answer as Answer, Doubt as Doubt, Held as Held, Intent as Intent
     from ._errors import (
         BusyError as BusyError,
@@ -50,16 +60,20 @@ if TYPE_CHECKING:
         shutdown as shutdown,
     )
     from ._steps import Scope as Scope, Steps as Steps
+    from ._worker import Attempt as Attempt, worker as worker
 
 #: Where each public name lives.
 _HOMES = {
-
     "Answer": "_effects",
     "Attempt": "_worker",
     "Batch": "_batch",
     "BatchReport": "_batch",
     "Budget": "_shutdown",
     "BusyError": "_errors",
+    "Cache": "_cache",
+    "Checkpoint": "_checkpoint",
+    "CheckpointReader": "_checkpoint",
+    "CheckpointStore": "_checkpoint",
     "ClosedError": "_errors",
     "CorruptError": "_errors",
     "Doubt": "_effects",
@@ -74,7 +88,10 @@ _HOMES = {
     "MapResult": "_map",
     "NotFoundError": "_errors",
     "Refuse": "_outcome",
+    "Retention": "_checkpoint",
     "Retry": "_outcome",
+    "Saved": "_checkpoint",
+    "Schedule": "_checkpoint",
     "Scope": "_steps",
     "Shutdown": "_shutdown",
     "ShutdownToken": "_shutdown",
@@ -88,11 +105,11 @@ _HOMES = {
     "Unit": "_shutdown",
     "active": "_shutdown",
     "batch": "_batch",
+    "checkpointed": "_checkpointed",
     "follow": "_shutdown",
     "map": "_map",
     "shutdown": "_shutdown",
     "worker": "_worker",
-    from ._worker import Attempt as Attempt, worker as worker
 }
 
 __all__ = ["__version__", *_HOMES]

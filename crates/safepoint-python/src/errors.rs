@@ -82,12 +82,16 @@ impl Carried {
         Error::new(ErrorKind::Invalid, text).with_source(Self(exception))
     }
 
+    /// Looks below what the library said of it on the way.
     fn take(error: Error) -> Result<PyErr, Error> {
-        let carried = error
-            .source()
-            .and_then(|source| source.downcast_ref::<Self>())
-            .map(|carried| Python::attach(|py| carried.0.clone_ref(py)));
-        carried.ok_or(error)
+        let mut below = error.source();
+        while let Some(source) = below {
+            if let Some(carried) = source.downcast_ref::<Self>() {
+                return Ok(Python::attach(|py| carried.0.clone_ref(py)));
+            }
+            below = source.source();
+        }
+        Err(error)
     }
 }
 
