@@ -1,18 +1,91 @@
 # The native half. Names with an underscore are for the front in this package.
 
+import builtins
+import os
 from collections.abc import Callable, Iterable, Iterator
 from decimal import Decimal
 from os import PathLike
-from typing import Any, final
+from pathlib import Path
+from typing import Any, Literal, final
 
 from typing_extensions import Self, disjoint_base
 
 from ._reports import HookReport
+from ._rows import Buffer, Loaded, Place, SavedRow
 
 __version__: str
 
+def _plain(value: Any, what: str) -> Any: ...
 def command(arguments: list[str]) -> int: ...
 def end_with(number: int) -> None: ...
+def blank_bytes(length: int) -> bytes: ...
+
+@disjoint_base
+class Schedule:
+    def __new__(cls, steps: int | None, seconds: float | None, automatic: float | None) -> Self: ...
+    def _due(self, store: Store | None = None) -> bool: ...
+    @property
+    def interval(self) -> float | None:
+        """Seconds between two saves now: what was set, or what was found best so far."""
+    @property
+    def cost(self) -> float | None:
+        """Seconds that a save was found to cost the loop, by an automatic schedule."""
+
+@final
+class Store:
+    def __new__(
+        cls,
+        path: str,
+        fingerprint: str,
+        ignore: list[str],
+        accept_changes: bool,
+        retention: tuple[int | None, int, tuple[str, int, bool] | None, int | None],
+        compression: str,
+        when_busy: str,
+        workers: int,
+    ) -> Self: ...
+    @staticmethod
+    def reader(path: str) -> Store: ...
+    def path(self) -> str: ...
+    def run(self) -> int: ...
+    def notices(self) -> list[str]: ...
+    def save(
+        self, how: str, name: str, value: tuple[str, bytes] | None, buffers: list[Buffer], details: str
+    ) -> SavedRow: ...
+    def save_now(
+        self, name: str, value: tuple[str, bytes] | None, buffers: list[Buffer], details: str, within: float
+    ) -> tuple[SavedRow, bool]: ...
+    def save_in_background(
+        self, by: str, name: str, value: tuple[str, bytes] | None, buffers: list[Buffer], details: str
+    ) -> Literal["accepted", "replaced", "skipped"]: ...
+    def prepare_background(self, bytes: int) -> None: ...
+    def is_saving(self) -> bool: ...
+    def finish_background(self) -> SavedRow | None: ...
+    def close(self) -> None: ...
+    def leave_to_parent(self) -> None: ...
+    def latest(self, name: str, place: Place) -> Loaded | None: ...
+    def load(self, name: str, generation: int, place: Place) -> Loaded: ...
+    def names(self) -> list[str]: ...
+    def list(self, name: str) -> builtins.list[tuple[int, int, str | None, str | None]]: ...
+    def validate(self, name: str) -> builtins.list[tuple[int, Path, int | None, str | None]]: ...
+    def prune(self, name: str) -> builtins.list[int]: ...
+    def fork(self, name: str, generation: int, to: str) -> SavedRow: ...
+    def export(self, name: str, generation: int, folder: str) -> Path: ...
+
+@final
+class Claim:
+    def keep(self, value: tuple[str, bytes] | None, buffers: list[Buffer]) -> None: ...
+    def release(self) -> None: ...
+
+@final
+class Results:
+    def __new__(cls, path: str, max_bytes: int | None, compression: str) -> Self: ...
+    def path(self) -> str: ...
+    def notices(self) -> list[str]: ...
+    def claim(self, key: str, fingerprint: str, place: Place) -> tuple[Loaded | None, Claim | None]: ...
+    def statistics(self) -> tuple[int, int, int, int, int]: ...
+    def remove(self, key: str) -> tuple[int, int]: ...
+    def clear(self) -> tuple[int, int]: ...
 
 @final
 class HealthServer:
@@ -29,11 +102,14 @@ class HealthServer:
         hosts: list[str] = ...,
     ) -> Self: ...
     @property
-    def address(self) -> str: ...
+    def address(self) -> str:
+        """Where it listens: host and port."""
     @property
-    def ready(self) -> bool: ...
+    def ready(self) -> bool:
+        """Whether the program said that it is ready, and no stop was asked for."""
     def _set_ready(self, ready: bool) -> None: ...
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Ends the server."""
 
 @final
 class StopRequest:
@@ -46,7 +122,8 @@ class StopRequest:
     def mode(self) -> str:
         """GRACEFUL or IMMEDIATE."""
     @property
-    def message(self) -> str: ...
+    def message(self) -> str:
+        """What who asked for it said, or empty."""
     @property
     def signal(self) -> int | None:
         """The signal's number, if it was one."""
@@ -62,9 +139,11 @@ class StopReport:
     def reason(self) -> StopRequest | None:
         """The first request."""
     @property
-    def requests(self) -> list[StopRequest]: ...
+    def requests(self) -> list[StopRequest]:
+        """All requests, in the order in which they came."""
     @property
-    def exit_code(self) -> int: ...
+    def exit_code(self) -> int:
+        """What to leave the program with; see :attr:`Shutdown.exit_code`."""
     @property
     def is_clean(self) -> bool:
         """Whether nothing was given up, and no hook or rollback failed."""
@@ -72,11 +151,14 @@ class StopReport:
     def took(self) -> float:
         """Seconds from the request to the end."""
     @property
-    def total_interrupts(self) -> int: ...
+    def total_interrupts(self) -> int:
+        """How many requests there were."""
     @property
-    def graceful_interrupts(self) -> int: ...
+    def graceful_interrupts(self) -> int:
+        """How many of them were graceful."""
     @property
-    def immediate_interrupts(self) -> int: ...
+    def immediate_interrupts(self) -> int:
+        """How many of them were immediate."""
     @property
     def units(self) -> tuple[int, int, int]:
         """Units that were committed, rolled back and refused."""
@@ -87,7 +169,8 @@ class StopReport:
     def failures(self) -> list[tuple[str, str]]:
         """Rollbacks that failed: unit and message."""
     @property
-    def hooks(self) -> list[HookReport]: ...
+    def hooks(self) -> list[HookReport]:
+        """Each hook: ``order``, ``name``, ``outcome`` (done, failed or hung), ``error`` and ``seconds``."""
     def event_lines(self, **fields: object) -> list[str]:
         """The lines of `events.jsonl` for this stop, with these fields in each."""
 
@@ -142,12 +225,14 @@ class Token:
     def phase(self) -> str:
         """running, draining, terminating or stopped. It only advances."""
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """What :meth:`ShutdownToken.child` was given, or empty."""
     @property
     def reason(self) -> StopRequest | None:
         """The first request, if there was one."""
     @property
-    def requests(self) -> list[StopRequest]: ...
+    def requests(self) -> list[StopRequest]:
+        """All requests so far, in the order in which they came."""
     @property
     def remaining(self) -> float | None:
         """Seconds of the grace period that are left; `None` while no stop was asked for."""
@@ -252,3 +337,135 @@ class Owner:
     def heard(self) -> None: ...
     def interrupt_no_more(self) -> None: ...
     def finish(self) -> StopReport: ...
+
+@final
+class StepsNotice:
+    """Something that happened to a step, a stage or an effect. `str()` is a line to print."""
+
+    @property
+    def event(self) -> str:
+        """resumed, starting, complete, skipped, interrupted, runs_again, failed, names_changed, effect_starting,
+        effect_complete, effect_skipped, effect_in_doubt or effect_held.
+        """
+    @property
+    def name(self) -> str | None:
+        """The whole name of the step, stage or scope, or key of the effect; `None` where it is about the run."""
+    @property
+    def run(self) -> int | None:
+        """The run that it is about: the one that made a recorded result, or that was cut off."""
+    @property
+    def seconds(self) -> float | None:
+        """How long it took, where it is complete."""
+    @property
+    def error(self) -> str | None: ...
+
+@final
+class StepsReport:
+    """What a run of steps came to. `str()` is one line for a person."""
+
+    @property
+    def run(self) -> int: ...
+    @property
+    def complete(self) -> int:
+        """Steps that ran in this run, and whose results were recorded."""
+    @property
+    def ran_again(self) -> int:
+        """Those of them that had run before: cut off, failed, or with a result that did not pass its check."""
+    @property
+    def skipped(self) -> int:
+        """Steps whose recorded result, or memoised error, was taken."""
+    @property
+    def failed(self) -> int:
+        """Times that a step raised an exception of its own."""
+    @property
+    def effects(self) -> int:
+        """Effects that were brought about in this run."""
+    @property
+    def held(self) -> int:
+        """Times that an effect was not brought about because it is held for a person."""
+    @property
+    def not_asked_for(self) -> list[str]:
+        """Recorded steps that were not asked for: sorted, the first hundred."""
+    @property
+    def not_asked_for_count(self) -> int: ...
+    @property
+    def was_stopped(self) -> bool: ...
+
+@final
+class Within: ...
+
+@final
+class Recorded:
+    def __new__(cls, value: Any) -> Self: ...
+    @property
+    def value(self) -> Any: ...
+
+@final
+class StepInProgress:
+    @property
+    def within(self) -> Within: ...
+    def complete(self, value: Any) -> Any: ...
+    def fail(self, exception: BaseException) -> None: ...
+    def cut_off(self) -> None: ...
+
+@final
+class StageInProgress:
+    @property
+    def within(self) -> Within: ...
+    def scope(self) -> Scope: ...
+    def complete(self) -> None: ...
+    def fail(self, exception: BaseException) -> None: ...
+    def cut_off(self) -> None: ...
+
+@final
+class EffectInProgress:
+    @property
+    def within(self) -> Within: ...
+    @property
+    def idempotency_key(self) -> str: ...
+    def complete(self, value: Any) -> Any: ...
+    def fail(self, exception: BaseException) -> None: ...
+    def not_done(self, exception: BaseException) -> None: ...
+
+@final
+class EffectInDoubt:
+    @property
+    def idempotency_key(self) -> str: ...
+    def run_again(self, withins: tuple[Within, ...]) -> EffectInProgress: ...
+    def hold(self) -> None: ...
+    def complete(self, value: Any) -> Any: ...
+    def leave(self) -> None: ...
+
+@final
+class Scope:
+    @property
+    def name(self) -> str: ...
+    def scope(self, name: str) -> Scope: ...
+    def begin_step(
+        self,
+        name: str,
+        withins: tuple[Within, ...],
+        check: Callable[[Any], object] | None = None,
+        memoises_errors: bool = False,
+    ) -> StepInProgress | Recorded: ...
+    def begin_effect(
+        self, key: str, withins: tuple[Within, ...]
+    ) -> EffectInProgress | EffectInDoubt | Recorded | None: ...
+    def begin_stage(self, name: str, withins: tuple[Within, ...]) -> StageInProgress: ...
+    def recorded(self, name: str) -> Recorded | None: ...
+    def forget(self, name: str) -> bool: ...
+    def resolve_done(self, key: str, value: Any) -> None: ...
+    def resolve_again(self, key: str) -> None: ...
+
+@final
+class Steps:
+    @staticmethod
+    def open(
+        directory: os.PathLike[str],
+        token: Token | None = None,
+        on_notice: Callable[[StepsNotice], object] | None = None,
+    ) -> tuple[Steps, Scope]: ...
+    @property
+    def run(self) -> int: ...
+    def close(self) -> StepsReport | None: ...
+    def end_early(self) -> None: ...

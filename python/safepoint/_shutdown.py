@@ -391,8 +391,8 @@ class Health:
 
     @property
     def address(self) -> str:
-        """Where it listens, with the port that the system chose for port 0."""
-        return self._native.address
+        """Its URL without a path, ``http://127.0.0.1:8080``, with the real port for port 0; or ``unix:`` and a path."""
+        return self._native.address.rstrip("/")
 
     @property
     def ready(self) -> bool:

@@ -4,6 +4,7 @@
 //! those terms: numpy's numbers and arrays (`tolist`), paths (`__fspath__`), dataclasses. Anything else is refused with its place, never written as something else.
 
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
 
 /// Deeper than this it is taken for a value that holds itself.
@@ -53,6 +54,12 @@ impl From<PyErr> for Problem {
     fn from(raised: PyErr) -> Self {
         Self::Raised(raised)
     }
+}
+
+/// The value of a JSON text.
+pub(crate) fn read<'py>(py: Python<'py>, text: &str) -> PyResult<Bound<'py, PyAny>> {
+    static LOADS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    LOADS.import(py, "json", "loads")?.call1((text,))
 }
 
 /// Appends `value` as JSON.

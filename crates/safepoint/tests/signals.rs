@@ -351,6 +351,14 @@ fn an_earlier_handler_still_gets_its_signals_and_is_back_after_the_end() {
 }
 
 #[test]
+fn a_system_call_goes_on_unless_an_earlier_handler_was_to_interrupt_it() {
+    let mut program = Program::start("interrupting");
+    program.expect("alone: true");
+    program.expect("with an earlier one: false");
+    assert_eq!(program.end().1.code(), Some(0));
+}
+
+#[test]
 fn several_shutdowns_share_a_signal_and_the_last_one_puts_it_back() {
     let mut program = Program::start("several");
     program.expect("[true, true, false]");

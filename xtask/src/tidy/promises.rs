@@ -12,6 +12,9 @@ const TESTS: &[&str] = &[
     "crates/safepoint/src/checkpoint/tests",
 ];
 
+/// And those of the Python package.
+const PYTHON_TESTS: &str = "python/tests";
+
 pub(super) fn check(tree: &Tree) -> Vec<Finding> {
     let Some(readme) = tree.file(README) else {
         return vec![Finding::new(README, 1, "there is no README", "write it")];
@@ -25,7 +28,10 @@ pub(super) fn check(tree: &Tree) -> Vec<Finding> {
             let mut sources = TESTS
                 .iter()
                 .filter_map(|folder| tree.file(&format!("{folder}/{file}.rs")));
-            let exists = sources.any(|source| has_test(&source.text, test));
+            let exists = sources.any(|source| has_test(&source.text, test))
+                || tree
+                    .file(&format!("{PYTHON_TESTS}/{file}.py"))
+                    .is_some_and(|source| source.text.contains(&format!("\ndef {test}(")));
             if !exists {
                 findings.push(Finding::new(
                     README,
@@ -57,6 +63,10 @@ mod tests {
             (README, readme),
             ("crates/safepoint-cli/tests/storms.rs", tests),
             (
+                "python/tests/test_signals.py",
+                "import os\n\n\ndef test_a_signal(start):\n    pass\n",
+            ),
+            (
                 "crates/safepoint/src/shutdown/unit.rs",
                 "mod tests {\n    #[test]\n    fn inside_a_module() {}\n}\n",
             ),
@@ -70,6 +80,8 @@ mod tests {
         assert_eq!(found("| kept | `storms::nothing_is_found` |\n"), 1);
         assert_eq!(found("| kept | `storms::a_helper`, `floods::x` |\n"), 2);
         assert_eq!(found("| kept | `unit::inside_a_module` |\n"), 0);
+        assert_eq!(found("| kept | `test_signals::test_a_signal` |\n"), 0);
+        assert_eq!(found("| kept | `test_signals::test_a` |\n"), 1);
         assert_eq!(found("Text about `std::fs` is no promise.\n"), 0);
     }
 }

@@ -69,6 +69,7 @@ fn run(scenario: &str) -> safepoint::Result<()> {
         "replaced" => replaced(),
         "left-behind" => left_behind(),
         "earlier" => earlier(),
+        "interrupting" => interrupting(),
         "several" => several(),
         "fork-flag" => forked(true),
         "fork-default" => forked(false),
@@ -418,6 +419,26 @@ fn earlier() -> safepoint::Result<()> {
     say(&format!("{:?}", shutdown.finish().handlers));
     raise(Signal::SIGTERM).expect("raised");
     say(&format!("foreign: {}", FOREIGN.load(Ordering::SeqCst)));
+    Ok(())
+}
+
+/// Whether system calls go on after SIGTERM, with an earlier handler that wants them interrupted, and without one.
+fn interrupting() -> safepoint::Result<()> {
+    let restarts = || {
+        // SAFETY: a null action only asks.
+        let asked = unsafe {
+            let mut action = std::mem::zeroed::<libc::sigaction>();
+            libc::sigaction(libc::SIGTERM, std::ptr::null(), &raw mut action);
+            action
+        };
+        asked.sa_flags & libc::SA_RESTART != 0
+    };
+    let alone = builder().install()?;
+    say(&format!("alone: {}", restarts()));
+    drop(alone);
+    let _ = install_foreign();
+    let _over_the_foreign = builder().install()?;
+    say(&format!("with an earlier one: {}", restarts()));
     Ok(())
 }
 
