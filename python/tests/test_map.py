@@ -21,7 +21,19 @@ from hypothesis import given, settings, strategies
 
 import safepoint
 from conftest import Start, gone
-from map_functions import add, after_three, double, echo, hangs, leaves_a_mark, troubled, uneven, unpicklable, unsayable
+from map_functions import (
+    add,
+    after_three,
+    double,
+    echo,
+    hangs,
+    leaves_a_mark,
+    troubled,
+    uneven,
+    unpicklable,
+    unsayable,
+    waits_to_go,
+)
 from safepoint import Failure
 
 Path = pathlib.Path
