@@ -469,7 +469,10 @@ class shutdown:  # noqa: N801 - used as a function
         """What the native handler would have done."""
         stop = self._stop
         assert stop is not None
-        if stop.phase not in ("running", "draining"):
+        if stop.phase == "stopped":
+            _signals.leave_to_earlier(number)
+            return
+        if stop.phase == "terminating":
             _signals.default_action(number)
             return
         name = _signals.name_of(number)

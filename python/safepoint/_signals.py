@@ -85,6 +85,12 @@ def source_of(number: int) -> str:
     return STOPS[signal.Signals(number)]
 
 
+def leave_to_earlier(number: int) -> None:
+    """Keeps a signal that came when the last block had ended, for the handler that was there before."""
+    if len(_listeners) == 1:
+        _late.append(number)
+
+
 def default_action(number: int) -> None:
     """Ends the process by the signal, as the native half does at the third one."""
     signal.signal(number, signal.SIG_DFL)
