@@ -76,8 +76,8 @@ this is for reading
 ~~~python
 # hello.py
 import sys, time
-print("hello", flush=True)
 try:
+    print("hello", flush=True)
     time.sleep(60)
 except KeyboardInterrupt:
     print("bye")
