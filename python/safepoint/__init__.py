@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         Schedule as Schedule,
     )
     from ._checkpointed import checkpointed as checkpointed
+    from ._effects import Answer as Answer, Doubt as Doubt, Held as Held, Intent as Intent
     from ._errors import (
         BusyError as BusyError,
         ClosedError as ClosedError,
@@ -40,7 +41,13 @@ if TYPE_CHECKING:
         Stopped as Stopped,
     )
     from ._map import Failure as Failure, MapResult as MapResult, map as map
-    from ._native import StopReport as StopReport, StopRequest as StopRequest, TimeLimit as TimeLimit
+    from ._native import (
+        StepsNotice as StepsNotice,
+        StepsReport as StepsReport,
+        StopReport as StopReport,
+        StopRequest as StopRequest,
+        TimeLimit as TimeLimit,
+    )
     from ._outcome import Refuse as Refuse, Retry as Retry
     from ._shutdown import (
         Budget as Budget,
@@ -52,6 +59,7 @@ if TYPE_CHECKING:
         follow as follow,
         shutdown as shutdown,
     )
+    from ._steps import Scope as Scope, Steps as Steps
     from ._worker import Attempt as Attempt, worker as worker
 
 
@@ -73,6 +81,7 @@ _refuse_other_interpreters()
 
 #: Where each public name lives.
 _HOMES = {
+    "Answer": "_effects",
     "Attempt": "_worker",
     "Batch": "_batch",
     "BatchReport": "_batch",
@@ -84,10 +93,13 @@ _HOMES = {
     "CheckpointStore": "_checkpoint",
     "ClosedError": "_errors",
     "CorruptError": "_errors",
+    "Doubt": "_effects",
     "Error": "_errors",
     "Failure": "_map",
     "Health": "_shutdown",
+    "Held": "_effects",
     "IncompatibleError": "_errors",
+    "Intent": "_effects",
     "InvalidError": "_errors",
     "IoError": "_errors",
     "MapResult": "_map",
@@ -97,8 +109,12 @@ _HOMES = {
     "Retry": "_outcome",
     "Saved": "_checkpoint",
     "Schedule": "_checkpoint",
+    "Scope": "_steps",
     "Shutdown": "_shutdown",
     "ShutdownToken": "_shutdown",
+    "Steps": "_steps",
+    "StepsNotice": "_native",
+    "StepsReport": "_native",
     "StopReport": "_native",
     "StopRequest": "_native",
     "Stopped": "_errors",

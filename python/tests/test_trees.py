@@ -166,15 +166,15 @@ def test_a_class_that_was_not_given_is_not_made() -> None:
     with pytest.raises(safepoint.InvalidError, match=r"state is a dataclass `.*Outer`.*not given") as caught:
         through(outer())
     assert "like=" in str(caught.value.hint)
-    with pytest.raises(safepoint.InvalidError, match=r"state.inner.colour is a enum|state.inner is a dataclass"):
-        through({"o": 1, "inner": Inner(np.ones(1))} and Inner(np.ones(1)), None)
+    with pytest.raises(safepoint.InvalidError, match=r'state\["a"\] is an enum `.*Colour`'):
+        through({"a": Colour.RED})
 
 
 def test_fields_that_came_later_have_their_defaults_and_lost_ones_are_told() -> None:
-    Old = dataclasses.make_dataclass("Changed", ["a"], module=__name__)
-    New = dataclasses.make_dataclass("Changed", ["a", ("b", int, 7)], module=__name__)
-    Gone = dataclasses.make_dataclass("Changed", ["b"], module=__name__)
-    Needs = dataclasses.make_dataclass("Changed", ["a", "c"], module=__name__)
+    Old = dataclasses.make_dataclass("Changed", ["a"])
+    New = dataclasses.make_dataclass("Changed", ["a", ("b", int, 7)])
+    Gone = dataclasses.make_dataclass("Changed", ["b"])
+    Needs = dataclasses.make_dataclass("Changed", ["a", "c"])
     assert through(Old(1), New).b == 7
     with pytest.raises(safepoint.IncompatibleError, match="has `a`, which"):
         through(Old(1), Gone)

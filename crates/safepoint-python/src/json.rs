@@ -4,6 +4,7 @@
 //! those terms: numpy's numbers and arrays (`tolist`), paths (`__fspath__`), dataclasses. Anything else is refused with its place, never written as something else.
 
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
 
 /// Deeper than this it is taken for a value that holds itself.
@@ -53,6 +54,12 @@ impl From<PyErr> for Problem {
     fn from(raised: PyErr) -> Self {
         Self::Raised(raised)
     }
+}
+
+/// The value of a JSON text.
+pub(crate) fn read<'py>(py: Python<'py>, text: &str) -> PyResult<Bound<'py, PyAny>> {
+    static LOADS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    LOADS.import(py, "json", "loads")?.call1((text,))
 }
 
 /// Appends `value` as JSON.
@@ -110,7 +117,10 @@ fn integer(number: &Bound<'_, PyInt>, out: &mut Vec<u8>) -> Result<(), Problem> 
         serde_json::to_writer(out, &small).map_err(|error| unsayable(error.to_string()))
     } else {
         // `int.__repr__`, as an enumeration has another of its own.
-        let plain = number.py().get_type::<PyInt>().call_method1("__repr__", (number,))?;
+        let plain = number
+            .py()
+            .get_type::<PyInt>()
+            .call_method1("__repr__", (number,))?;
         out.extend_from_slice(plain.extract::<String>()?.as_bytes());
         Ok(())
     }
@@ -133,7 +143,8 @@ fn array<'py>(
         if index > 0 {
             out.push(b',');
         }
-        value_at(&item, out, depth + 1).map_err(|problem| within(problem, &format!("[{index}]")))?;
+        value_at(&item, out, depth + 1)
+            .map_err(|problem| within(problem, &format!("[{index}]")))?;
     }
     out.push(b']');
     Ok(())
@@ -147,7 +158,9 @@ fn object(dict: &Bound<'_, PyDict>, out: &mut Vec<u8>, depth: usize) -> Result<(
         }
         if let Ok(text) = name.cast::<PyString>() {
             string(text, out)?;
-        } else if name.is_none() || name.is_instance_of::<PyInt>() || name.is_instance_of::<PyFloat>()
+        } else if name.is_none()
+            || name.is_instance_of::<PyInt>()
+            || name.is_instance_of::<PyFloat>()
         {
             // As Python's own `json` has it: 1 is "1", True is "true".
             out.push(b'"');
@@ -192,7 +205,9 @@ fn other(value: &Bound<'_, PyAny>, out: &mut Vec<u8>, depth: usize) -> Result<()
 
 fn kind(value: &Bound<'_, PyAny>) -> String {
     let class = value.get_type();
-    let name = class.qualname().map_or_else(|_| "object".to_owned(), |name| name.to_string());
+    let name = class
+        .qualname()
+        .map_or_else(|_| "object".to_owned(), |name| name.to_string());
     let article = if name.starts_with(['A', 'E', 'I', 'O', 'a', 'e', 'i', 'o']) {
         "an"
     } else {
@@ -202,5 +217,8 @@ fn kind(value: &Bound<'_, PyAny>) -> String {
 }
 
 fn shown(name: &Bound<'_, PyAny>) -> String {
-    name.repr().map_or_else(|_| "?".to_owned(), |text| text.to_string_lossy().into_owned())
+    name.repr().map_or_else(
+        |_| "?".to_owned(),
+        |text| text.to_string_lossy().into_owned(),
+    )
 }

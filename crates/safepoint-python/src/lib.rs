@@ -21,7 +21,9 @@ mod errors;
 mod health;
 mod items;
 mod json;
+mod ours;
 mod shutdown;
+mod steps;
 
 use pyo3::prelude::*;
 
@@ -34,5 +36,6 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     health::register(module)?;
     items::register(module)?;
     shutdown::register(module)?;
+    steps::register(module)?;
     Ok(())
 }

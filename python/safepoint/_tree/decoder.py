@@ -190,16 +190,16 @@ class Decoder:
         if len(found) == 1:
             return found[0]
         if found:
-            raise InvalidError(f"{show(path)} is a {what} `{name}`, and several classes of that name were given")
+            raise InvalidError(f"{show(path)} is {what} `{name}`, and several classes of that name were given")
         raise InvalidError(
-            f"{show(path)} is a {what} `{name}`, a class that was not given",
+            f"{show(path)} is {what} `{name}`, a class that was not given",
             hint="pass `like=` the class, or an example of the state: a file is never trusted to name a class",
         )
 
     def _dataclass(self, node: dict[str, Any], path: Path) -> Any:
         import dataclasses
 
-        kind = self._class(node["$dataclass"], path, "dataclass")
+        kind = self._class(node["$dataclass"], path, "a dataclass")
         if not dataclasses.is_dataclass(kind):
             raise IncompatibleError(f"{show(path)} was saved from a dataclass, and `{class_name(kind)}` is none")
         held = node["fields"]
@@ -219,7 +219,7 @@ class Decoder:
         return made
 
     def _namedtuple(self, node: dict[str, Any], path: Path) -> Any:
-        kind: Any = self._class(node["$namedtuple"], path, "named tuple")
+        kind: Any = self._class(node["$namedtuple"], path, "a named tuple")
         held = {name: self._value(item, (*path, Attribute(name))) for name, item in node["fields"].items()}
         _check_fields(set(held) - set(kind._fields), path, kind)
         defaults = kind._field_defaults
@@ -229,7 +229,7 @@ class Decoder:
         return kind._make(held.get(name, defaults.get(name)) for name in kind._fields)
 
     def _enum(self, node: dict[str, Any], path: Path) -> Any:
-        kind: Any = self._class(node["$enum"], path, "enum")
+        kind: Any = self._class(node["$enum"], path, "an enum")
         return kind[node["name"]]
 
     def _bytes(self, node: dict[str, Any], path: Path) -> Any:

@@ -141,11 +141,7 @@ impl PyItems {
     }
 
     /// The recorded result of a done item, as JSON.
-    fn result_at<'py>(
-        &self,
-        py: Python<'py>,
-        index: u64,
-    ) -> PyResult<Option<Bound<'py, PyBytes>>> {
+    fn result_at<'py>(&self, py: Python<'py>, index: u64) -> PyResult<Option<Bound<'py, PyBytes>>> {
         let result = py.detach(|| self.items.result_at(index)).map_err(raise)?;
         Ok(result.map(|bytes| PyBytes::new(py, &bytes)))
     }
@@ -163,11 +159,7 @@ impl PyItems {
     }
 
     /// Goes over other items in a loop; `key` is a function, or `None`.
-    fn passage(
-        &self,
-        source: Bound<'_, PyAny>,
-        key: Option<Py<PyAny>>,
-    ) -> PyPassage {
+    fn passage(&self, source: Bound<'_, PyAny>, key: Option<Py<PyAny>>) -> PyPassage {
         PyPassage::new(Arc::clone(&self.items), source, key)
     }
 
@@ -194,7 +186,10 @@ impl PyItems {
         said.set_item("elapsed", report.elapsed.as_secs_f64())?;
         said.set_item(
             "reason",
-            report.requests.first().map(|first| first.request.to_string()),
+            report
+                .requests
+                .first()
+                .map(|first| first.request.to_string()),
         )?;
         Ok(said)
     }
