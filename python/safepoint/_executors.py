@@ -154,18 +154,19 @@ def _executor(executor: Executor) -> Work:
         if queue is None:
             executor.shutdown(wait=False, cancel_futures=True)
             return
-        # As `cancel_futures` does it, with the futures in our hands. `None` tells the threads to leave.
+        # As `cancel_futures` does it, with the futures in our hands, and taken away before any is cancelled: the threads
+        # go on taking meanwhile. `None` tells them to leave.
         executor.shutdown(wait=False)
         handed = []
         try:
             while True:
-                item = queue.get_nowait()
-                if item is not None:
-                    item.future.cancel()
-                    handed.append(item.future)
+                handed.append(queue.get_nowait())
         except Empty:
             queue.put(None)
-        _tell_those_who_wait(handed)
+        futures = [item.future for item in handed if item is not None]
+        for future in futures:
+            future.cancel()
+        _tell_those_who_wait(futures)
 
     return Work(give_up_pending, wait)
 

@@ -37,6 +37,7 @@ PATIENCE = 180.0
 
 _FENCE = re.compile(r"^(\s*)(```+)\s*([\w,-]*)\s*$")
 _FILE = re.compile(r"#\s+([\w./-]+\.(?:py|txt|csv|jsonl))$")
+_KILLED = re.compile(r"bash: line \d+: +\d+ Killed .*$")
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
@@ -300,7 +301,9 @@ class Shell:
     def _came(self) -> str:
         """What is on the screen: lines as they were at last, without colours."""
         lines = _CONTROL.sub("", self._text.replace("\r\n", "\n")).split("\n")
-        return "\n".join(line.rpartition("\r")[2].rstrip() for line in lines if " Killed " not in line).strip("\n")
+        # What the shell says of a program that was killed is its own affair.
+        lines = [_KILLED.sub("", line.rpartition("\r")[2]).rstrip() for line in lines]
+        return "\n".join(lines).strip("\n")
 
     def close(self) -> None:
         if self._process.poll() is None:
