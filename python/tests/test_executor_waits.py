@@ -30,9 +30,8 @@ if __name__ == "__main__":
         print("ready", flush=True)
         ended = globals()[sys.argv[2]](futures)
         done = [future for future in ended if not future.cancelled()]
-        # The earliest are done, and the rest was given up.
+        # Some are done, and the rest was given up.
         assert len(ended) == 20_000 > len(done), len(done)
-        assert max(future.result() for future in done) < len(done) + 20
     sys.exit(stop.exit_code)
 """
 
