@@ -45,6 +45,16 @@ pub(crate) fn raise(error: Error) -> PyErr {
     }
 }
 
+/// What is raised where a value would have to be returned and a stop was asked for.
+pub(crate) fn stopped(message: &str) -> PyErr {
+    Python::attach(|py| {
+        static CLASS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        let class = CLASS.import(py, "safepoint._errors", "Stopped");
+        let made = class.and_then(|class| class.call1((message,)));
+        made.map_or_else(|problem| problem, PyErr::from_value)
+    })
+}
+
 /// The system's number of the failure below an error.
 fn errno(error: &Error) -> Option<i32> {
     let mut source = error.source();

@@ -19,7 +19,11 @@ mod checkpoint;
 mod command;
 mod errors;
 mod health;
+mod items;
+mod json;
+mod ours;
 mod shutdown;
+mod steps;
 
 use pyo3::prelude::*;
 
@@ -30,6 +34,8 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     checkpoint::register(module)?;
     command::register(module)?;
     health::register(module)?;
+    items::register(module)?;
     shutdown::register(module)?;
+    steps::register(module)?;
     Ok(())
 }

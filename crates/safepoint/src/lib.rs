@@ -167,6 +167,8 @@ mod error;
 #[cfg(feature = "health")]
 pub mod health;
 #[cfg(feature = "job")]
+pub mod items;
+#[cfg(feature = "job")]
 pub mod job;
 #[cfg(feature = "tokio")]
 pub mod on_tokio;
@@ -197,6 +199,8 @@ pub mod systemd;
 #[cfg(feature = "checkpoint")]
 pub use checkpoint::CheckpointStore;
 pub use error::{Error, ErrorKind, Result};
+#[cfg(feature = "queue")]
+pub use queue::Queue;
 pub use shutdown::Shutdown;
 #[cfg(feature = "steps")]
 pub use steps::Steps;

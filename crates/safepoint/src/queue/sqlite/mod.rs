@@ -6,6 +6,12 @@
 mod attempt_rows;
 mod database;
 mod failure;
+mod known_rows;
+mod queue_claims;
+mod queue_file;
+mod queue_rows;
+mod queue_schema;
+mod queue_view;
 mod schema;
 mod step_rows;
 mod step_store;
@@ -15,6 +21,10 @@ mod write;
 
 pub use attempt_rows::{AttemptInBrief, AttemptOrder, ItemInBrief};
 pub use database::{Database, JobRow, Locking, MAX_CRASHES, Progress, Renewed};
+pub use known_rows::KnownItem;
+pub(super) use queue_file::{QueueFile, Terms};
+pub use queue_schema::{QUEUE_DB, QUEUE_FORMAT_VERSION};
+pub(super) use queue_view::validate_queue;
 pub use schema::{FORMAT_VERSION, FormatVersion, JOB_DB};
 pub use step_store::{InProgress, StepStore};
 pub use store::{Committed, Store, StoreOptions};
