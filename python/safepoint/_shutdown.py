@@ -598,8 +598,8 @@ class shutdown:  # noqa: N801 - used as a function
         stop = self._stop
         if stop is None or os.getpid() != self._pid:
             return
-        # The native handler has stored the request already, unless a library (Lightning does it) has since put a handler
-        # of its own in its place, which calls the one that it found.
+        # The native handler has stored the request already, unless a library (Lightning does it) has since put a
+        # handler of its own in its place, which calls the one that it found.
         if self._is_displaced or not stop.requested:
             self._is_displaced = True
             mode = "IMMEDIATE" if stop.requested else "GRACEFUL"
