@@ -478,6 +478,7 @@ class shutdown:  # noqa: N801 - used as a function
         self._owner: _native.Owner | None = None
         self._stop: Shutdown | None = None
         self._raised = 0
+        self._is_displaced = False
         #: What a request raises in the main thread. A loop that looks after signals by itself raises what people
         #: expect.
         self._exception: type[BaseException] = Stopped
@@ -594,9 +595,17 @@ class shutdown:  # noqa: N801 - used as a function
         return self._takes_in(kind)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        # The native handler has stored the request already.
         stop = self._stop
-        if not self._raises or stop is None or os.getpid() != self._pid:
+        if stop is None or os.getpid() != self._pid:
+            return
+        # The native handler has stored the request already, unless a library (Lightning does it) has since put a
+        # handler of its own in its place, which calls the one that it found.
+        if self._is_displaced or not stop.requested:
+            self._is_displaced = True
+            mode = "IMMEDIATE" if stop.requested else "GRACEFUL"
+            named = signal.Signals(number)
+            stop._request(_STOP_SIGNALS[named], mode, named.name, number)
+        if not self._raises:
             return
         # Once for a graceful request and once for an immediate one, however many signals came.
         level = {"running": 0, "draining": 1}.get(stop.phase, 2)

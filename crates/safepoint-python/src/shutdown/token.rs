@@ -128,12 +128,21 @@ impl PyToken {
         }
     }
 
-    fn _request(&self, py: Python<'_>, source: &str, mode: &str, message: String) -> PyResult<()> {
+    #[pyo3(signature = (source, mode, message, signal=None))]
+    fn _request(
+        &self,
+        py: Python<'_>,
+        source: &str,
+        mode: &str,
+        message: String,
+        signal: Option<i32>,
+    ) -> PyResult<()> {
         let source = request::source(source)?;
-        let request = match request::mode(mode)? {
+        let mut request = match request::mode(mode)? {
             safepoint::shutdown::Mode::Graceful => StopRequest::graceful(source, message),
             safepoint::shutdown::Mode::Immediate => StopRequest::immediate(source, message),
         };
+        request.signal = signal;
         // Observers are told on this thread.
         py.detach(|| self.token.request(request));
         Ok(())
