@@ -347,6 +347,8 @@ def class_(node: ast.ClassDef, home: Module) -> Iterator[str]:
         yield "\n".join(_attributes(attributes))
     for name, member in shown.items():
         if name not in attributes and isinstance(member.node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            if bases and name.startswith("on_") and ast.get_docstring(member.node) is None:
+                continue  # It is for the framework to call.
             yield from function(member.node, member.home, f"{node.name}.")
 
 

@@ -154,8 +154,8 @@ def _executor(executor: Executor) -> Work:
         if queue is None:
             executor.shutdown(wait=False, cancel_futures=True)
             return
-        # As `cancel_futures` does it, with the futures in our hands, and taken away before any is cancelled: the threads
-        # go on taking meanwhile. `None` tells them to leave.
+        # As `cancel_futures` does it, with the futures in our hands. All are taken away before one is cancelled, for the
+        # threads go on taking meanwhile. `None` tells them to leave.
         executor.shutdown(wait=False)
         handed = []
         try:

@@ -246,6 +246,7 @@ class Loader:
                 self._next_epoch()
 
     def state_dict(self) -> dict[str, Any]:
+        """Where it is, for :meth:`load_state_dict`."""
         return {"epoch": self.epoch, "position": self.position, **self._order()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
