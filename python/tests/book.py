@@ -10,7 +10,8 @@ The convention:
   ``Killed`` ends the program by ``kill -9`` then. A command must leave with 0, unless it was interrupted or the next
   one is ``echo $?``;
 - ``heavy`` behind the language (``python,heavy``) is for what needs torch, ray and the like; such blocks run in the
-  long tests. Blocks of other languages are for reading.
+  long tests. ``python,no_run`` is for parts of a program: it is only compiled. Blocks of other languages are for
+  reading.
 """
 
 from __future__ import annotations
@@ -109,8 +110,10 @@ for line in requests:
             # Its lines have the numbers of the page, so that a traceback leads there.
             code = compile("\\n" * (request["line"] - 1) + request["text"], request["name"], "exec")
             exec(code, names)
-    except BaseException:
-        problem = traceback.format_exc()
+    except BaseException as error:
+        # A program may say at its end that all is well.
+        if not (isinstance(error, SystemExit) and not error.code):
+            problem = traceback.format_exc()
     answers.write(json.dumps(problem) + "\\n")
     answers.flush()
 """
@@ -323,6 +326,9 @@ def run(page: Path, directory: Path, *, heavy: bool = False, languages: Collecti
     try:
         for block in blocks(page):
             if block.words[0] not in languages or block.is_heavy > heavy:
+                continue
+            if "no_run" in block.words:
+                compile(block.text, str(block), "exec")
                 continue
             ran += 1
             name = _FILE.match(block.text.partition("\n")[0])

@@ -70,8 +70,10 @@ class Voice:
     def _read(self, stream: IO[str]) -> None:
         with stream:
             for line in stream:
-                self.lines.append(line.rstrip("\n"))
-                self.began.set()
+                # A line that a kill has cut off was not said.
+                if line.endswith("\n"):
+                    self.lines.append(line.rstrip("\n"))
+                    self.began.set()
         self.began.set()
 
     def to_its_end(self) -> list[str]:
