@@ -71,3 +71,13 @@ def unsayable(number: int) -> object:
 
 def unpicklable(number: int) -> object:
     return lambda: number
+
+
+def waits_to_go(number: int) -> int:
+    """Ends some time after it is told to."""
+    Path(f"begun-{number}").touch()
+    while not Path("go").exists():
+        time.sleep(0.01)
+    # Long enough for the stop to have arrived in this process.
+    time.sleep(0.5)
+    return number

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -21,7 +21,19 @@ from hypothesis import given, settings, strategies
 
 import safepoint
 from conftest import Start, gone
-from map_functions import add, after_three, double, echo, hangs, leaves_a_mark, troubled, uneven, unpicklable, unsayable
+from map_functions import (
+    add,
+    after_three,
+    double,
+    echo,
+    hangs,
+    leaves_a_mark,
+    troubled,
+    uneven,
+    unpicklable,
+    unsayable,
+    waits_to_go,
+)
 from safepoint import Failure
 
 Path = pathlib.Path
@@ -225,6 +237,23 @@ def test_a_stop_gives_what_was_done() -> None:
     assert children() == []
 
 
+def test_what_a_worker_was_given_and_has_not_begun_is_put_back() -> None:
+    with safepoint.shutdown(signals=False) as stop:
+
+        def ask() -> None:
+            wait_for(Path("begun-0").exists)
+            stop.request("enough")
+            Path("go").touch()
+
+        threading.Thread(target=ask).start()
+        result = quiet(waits_to_go, range(10), workers=1, state="waits")
+        assert list(result) == [0]
+    assert not Path("begun-1").exists()
+    assert result.report is not None
+    assert result.report.put_back >= 1
+    assert list(quiet(waits_to_go, range(3), workers=1, state="waits")) == [0, 1, 2]
+
+
 PROGRAM = """
     import os, safepoint, sys, time
 
@@ -355,3 +384,10 @@ def children() -> list[int]:
             if "resource_tracker" not in words and "forkserver" not in words and state != "Z":
                 found.append(int(pid))
     return found
+
+
+def wait_for(is_so: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
+    while not is_so():
+        assert time.monotonic() < end
+        time.sleep(0.02)
