@@ -257,7 +257,6 @@ class Item:
     @property
     def attempt(self) -> int | None: ...
     def in_process(self, pid: int) -> None: ...
-    def restart(self) -> None: ...
     def done(self, result: bytes) -> None: ...
     def failed(self, error: str, details: str, again: bool = True, after: float | None = None) -> Waiting | None: ...
     def put_back(self) -> None: ...
@@ -284,6 +283,7 @@ class Items:
         retry_dead: bool,
         fresh: bool,
         in_flight: int,
+        wait_in_line: bool,
     ) -> Self: ...
     @property
     def run(self) -> int: ...
@@ -358,14 +358,16 @@ class StepsNotice:
     def seconds(self) -> float | None:
         """How long it took, where it is complete."""
     @property
-    def error(self) -> str | None: ...
+    def error(self) -> str | None:
+        """What went wrong, where something did."""
 
 @final
 class StepsReport:
     """What a run of steps came to. `str()` is one line for a person."""
 
     @property
-    def run(self) -> int: ...
+    def run(self) -> int:
+        """The number of the run, from 1."""
     @property
     def complete(self) -> int:
         """Steps that ran in this run, and whose results were recorded."""
@@ -388,9 +390,11 @@ class StepsReport:
     def not_asked_for(self) -> list[str]:
         """Recorded steps that were not asked for: sorted, the first hundred."""
     @property
-    def not_asked_for_count(self) -> int: ...
+    def not_asked_for_count(self) -> int:
+        """How many there are of them in all."""
     @property
-    def was_stopped(self) -> bool: ...
+    def was_stopped(self) -> bool:
+        """Whether a stop was asked for."""
 
 @final
 class Within: ...
