@@ -62,6 +62,23 @@ if TYPE_CHECKING:
     from ._steps import Scope as Scope, Steps as Steps
     from ._worker import Attempt as Attempt, worker as worker
 
+
+def _refuse_other_interpreters() -> None:
+    """Signal handlers and the native half belong to the process: a second interpreter would share them unawares."""
+    from importlib import import_module
+
+    for name in ("_interpreters", "_xxsubinterpreters"):  # since Python 3.13, and before
+        try:
+            interpreters = import_module(name)
+        except ImportError:
+            continue
+        if interpreters.get_current() != interpreters.get_main():
+            raise ImportError("safepoint works in the main interpreter only: its subinterpreters share signal handlers")
+        return
+
+
+_refuse_other_interpreters()
+
 #: Where each public name lives.
 _HOMES = {
     "Answer": "_effects",

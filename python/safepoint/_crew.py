@@ -229,6 +229,12 @@ class Crew:
         process = self._context.Process(
             target=serve, args=(self._function, theirs, self._token, os.getpid()), name="safepoint-map", daemon=True
         )
+        if self._context.get_start_method() != "fork":
+            # It would be started along with the first process, and unblocks SIGINT. Source: `ensure_running` in
+            # Lib/multiprocessing/resource_tracker.py, also in Python 3.13.
+            from multiprocessing import resource_tracker
+
+            resource_tracker.ensure_running()
         # Ctrl-C reaches the whole foreground group. A process that is starting must not die of it.
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:

@@ -398,7 +398,8 @@ class MapResult(Generic[R]):
             stored = index
             self._ready[place] = lambda: json.loads(items.result_at(stored) or b"null")
         elif state == "dead" and index is not None:
-            failure = Failure(place, None, "dead since an earlier run", "", self._attempts)
+            key, error, attempts = items.failure_at(index)
+            failure = Failure(place, key, error, "", attempts)
             self.failures.append(failure)
             self._ready[place] = lambda: failure
         else:

@@ -102,11 +102,14 @@ class HealthServer:
         hosts: list[str] = ...,
     ) -> Self: ...
     @property
-    def address(self) -> str: ...
+    def address(self) -> str:
+        """Where it listens: host and port."""
     @property
-    def ready(self) -> bool: ...
+    def ready(self) -> bool:
+        """Whether the program said that it is ready, and no stop was asked for."""
     def _set_ready(self, ready: bool) -> None: ...
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Ends the server."""
 
 @final
 class StopRequest:
@@ -119,7 +122,8 @@ class StopRequest:
     def mode(self) -> str:
         """GRACEFUL or IMMEDIATE."""
     @property
-    def message(self) -> str: ...
+    def message(self) -> str:
+        """What who asked for it said, or empty."""
     @property
     def signal(self) -> int | None:
         """The signal's number, if it was one."""
@@ -135,9 +139,11 @@ class StopReport:
     def reason(self) -> StopRequest | None:
         """The first request."""
     @property
-    def requests(self) -> list[StopRequest]: ...
+    def requests(self) -> list[StopRequest]:
+        """All requests, in the order in which they came."""
     @property
-    def exit_code(self) -> int: ...
+    def exit_code(self) -> int:
+        """What to leave the program with; see :attr:`Shutdown.exit_code`."""
     @property
     def is_clean(self) -> bool:
         """Whether nothing was given up, and no hook or rollback failed."""
@@ -145,11 +151,14 @@ class StopReport:
     def took(self) -> float:
         """Seconds from the request to the end."""
     @property
-    def total_interrupts(self) -> int: ...
+    def total_interrupts(self) -> int:
+        """How many requests there were."""
     @property
-    def graceful_interrupts(self) -> int: ...
+    def graceful_interrupts(self) -> int:
+        """How many of them were graceful."""
     @property
-    def immediate_interrupts(self) -> int: ...
+    def immediate_interrupts(self) -> int:
+        """How many of them were immediate."""
     @property
     def units(self) -> tuple[int, int, int]:
         """Units that were committed, rolled back and refused."""
@@ -160,7 +169,8 @@ class StopReport:
     def failures(self) -> list[tuple[str, str]]:
         """Rollbacks that failed: unit and message."""
     @property
-    def hooks(self) -> list[HookReport]: ...
+    def hooks(self) -> list[HookReport]:
+        """Each hook: ``order``, ``name``, ``outcome`` (done, failed or hung), ``error`` and ``seconds``."""
     def event_lines(self, **fields: object) -> list[str]:
         """The lines of `events.jsonl` for this stop, with these fields in each."""
 
@@ -215,12 +225,14 @@ class Token:
     def phase(self) -> str:
         """running, draining, terminating or stopped. It only advances."""
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """What :meth:`ShutdownToken.child` was given, or empty."""
     @property
     def reason(self) -> StopRequest | None:
         """The first request, if there was one."""
     @property
-    def requests(self) -> list[StopRequest]: ...
+    def requests(self) -> list[StopRequest]:
+        """All requests so far, in the order in which they came."""
     @property
     def remaining(self) -> float | None:
         """Seconds of the grace period that are left; `None` while no stop was asked for."""
@@ -284,6 +296,7 @@ class Items:
     def tally(self) -> dict[str, int]: ...
     def begin(self, content: object, key: object = None) -> tuple[str, int | None, Item | None]: ...
     def result_at(self, index: int) -> bytes | None: ...
+    def failure_at(self, index: int) -> tuple[str | None, str, int]: ...
     def passage(self, source: Iterator[Any], key: Callable[[Any], object] | None) -> Passage: ...
     def sync(self) -> None: ...
     def close(self, left: str | None) -> dict[str, Any]: ...

@@ -117,7 +117,10 @@ fn integer(number: &Bound<'_, PyInt>, out: &mut Vec<u8>) -> Result<(), Problem> 
         serde_json::to_writer(out, &small).map_err(|error| unsayable(error.to_string()))
     } else {
         // `int.__repr__`, as an enumeration has another of its own.
-        let plain = number.py().get_type::<PyInt>().call_method1("__repr__", (number,))?;
+        let plain = number
+            .py()
+            .get_type::<PyInt>()
+            .call_method1("__repr__", (number,))?;
         out.extend_from_slice(plain.extract::<String>()?.as_bytes());
         Ok(())
     }
@@ -140,7 +143,8 @@ fn array<'py>(
         if index > 0 {
             out.push(b',');
         }
-        value_at(&item, out, depth + 1).map_err(|problem| within(problem, &format!("[{index}]")))?;
+        value_at(&item, out, depth + 1)
+            .map_err(|problem| within(problem, &format!("[{index}]")))?;
     }
     out.push(b']');
     Ok(())
@@ -154,7 +158,9 @@ fn object(dict: &Bound<'_, PyDict>, out: &mut Vec<u8>, depth: usize) -> Result<(
         }
         if let Ok(text) = name.cast::<PyString>() {
             string(text, out)?;
-        } else if name.is_none() || name.is_instance_of::<PyInt>() || name.is_instance_of::<PyFloat>()
+        } else if name.is_none()
+            || name.is_instance_of::<PyInt>()
+            || name.is_instance_of::<PyFloat>()
         {
             // As Python's own `json` has it: 1 is "1", True is "true".
             out.push(b'"');
@@ -199,7 +205,9 @@ fn other(value: &Bound<'_, PyAny>, out: &mut Vec<u8>, depth: usize) -> Result<()
 
 fn kind(value: &Bound<'_, PyAny>) -> String {
     let class = value.get_type();
-    let name = class.qualname().map_or_else(|_| "object".to_owned(), |name| name.to_string());
+    let name = class
+        .qualname()
+        .map_or_else(|_| "object".to_owned(), |name| name.to_string());
     let article = if name.starts_with(['A', 'E', 'I', 'O', 'a', 'e', 'i', 'o']) {
         "an"
     } else {
@@ -209,5 +217,8 @@ fn kind(value: &Bound<'_, PyAny>) -> String {
 }
 
 fn shown(name: &Bound<'_, PyAny>) -> String {
-    name.repr().map_or_else(|_| "?".to_owned(), |text| text.to_string_lossy().into_owned())
+    name.repr().map_or_else(
+        |_| "?".to_owned(),
+        |text| text.to_string_lossy().into_owned(),
+    )
 }

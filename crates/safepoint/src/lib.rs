@@ -199,6 +199,8 @@ pub mod systemd;
 #[cfg(feature = "checkpoint")]
 pub use checkpoint::CheckpointStore;
 pub use error::{Error, ErrorKind, Result};
+#[cfg(feature = "queue")]
+pub use queue::Queue;
 pub use shutdown::Shutdown;
 #[cfg(feature = "steps")]
 pub use steps::Steps;

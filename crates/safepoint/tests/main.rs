@@ -26,6 +26,10 @@ mod health;
 #[cfg(feature = "tokio")]
 mod on_tokio;
 mod phases;
+#[cfg(feature = "queue")]
+mod queue;
+#[cfg(feature = "queue")]
+mod queue_crashes;
 mod signals;
 #[cfg(feature = "steps")]
 mod steps;

@@ -23,7 +23,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     // Floor 2. Being asked to stop must work when the disk does not.
     ("shutdown", &["error", "clock", "bell"]),
     ("checkpoint", &["error", "clock", "disk", "owner"]),
-    ("queue", &["error", "clock", "disk"]),
+    ("queue", &["error", "clock", "bell", "disk"]),
     ("process", &["error", "clock"]),
     // Floor 3.
     (

@@ -141,21 +141,25 @@ impl PyItems {
     }
 
     /// The recorded result of a done item, as JSON.
-    fn result_at<'py>(
-        &self,
-        py: Python<'py>,
-        index: u64,
-    ) -> PyResult<Option<Bound<'py, PyBytes>>> {
+    fn result_at<'py>(&self, py: Python<'py>, index: u64) -> PyResult<Option<Bound<'py, PyBytes>>> {
         let result = py.detach(|| self.items.result_at(index)).map_err(raise)?;
         Ok(result.map(|bytes| PyBytes::new(py, &bytes)))
     }
 
+    /// Of what a dead item died: its key, the last error, and after how many attempts.
+    fn failure_at(&self, py: Python<'_>, index: u64) -> PyResult<(Option<String>, String, u32)> {
+        let row = py.detach(|| self.items.item_at(index)).map_err(raise)?;
+        let row = row.ok_or_else(|| {
+            raise(safepoint::Error::new(
+                safepoint::ErrorKind::NotFound,
+                format!("there is no item {index}"),
+            ))
+        })?;
+        Ok((row.key, row.error.unwrap_or_default(), row.attempts))
+    }
+
     /// Goes over other items in a loop; `key` is a function, or `None`.
-    fn passage(
-        &self,
-        source: Bound<'_, PyAny>,
-        key: Option<Py<PyAny>>,
-    ) -> PyPassage {
+    fn passage(&self, source: Bound<'_, PyAny>, key: Option<Py<PyAny>>) -> PyPassage {
         PyPassage::new(Arc::clone(&self.items), source, key)
     }
 
@@ -182,7 +186,10 @@ impl PyItems {
         said.set_item("elapsed", report.elapsed.as_secs_f64())?;
         said.set_item(
             "reason",
-            report.requests.first().map(|first| first.request.to_string()),
+            report
+                .requests
+                .first()
+                .map(|first| first.request.to_string()),
         )?;
         Ok(said)
     }

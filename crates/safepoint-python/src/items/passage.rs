@@ -262,7 +262,9 @@ impl PyPassage {
     ) -> PyResult<()> {
         let again = retry(again, after)?;
         let Current { item, object } = self.current()?;
-        let failed = item.failed(error, details.as_bytes(), again).map_err(raise)?;
+        let failed = item
+            .failed(error, details.as_bytes(), again)
+            .map_err(raise)?;
         if let Failed::Waiting(waiting) = failed
             && here
         {

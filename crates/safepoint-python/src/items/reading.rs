@@ -27,9 +27,7 @@ pub(crate) fn read_counts(
     py: Python<'_>,
     directory: PathBuf,
 ) -> PyResult<(u64, u64, u64, u64, Option<u64>)> {
-    let progress = py
-        .detach(|| open(&directory)?.progress())
-        .map_err(raise)?;
+    let progress = py.detach(|| open(&directory)?.progress()).map_err(raise)?;
     let counts = progress.counts;
     Ok((
         counts.done,

@@ -20,8 +20,7 @@ pub(super) fn json(value: &Bound<'_, PyAny>, name: &str, hint: &str) -> PyResult
 }
 
 /// The hint for a result that cannot be stored.
-pub(super) const RESULT_HINT: &str =
-    "make it of numbers, texts, lists and dictionaries; put anything large into a file or a checkpoint and record its name";
+pub(super) const RESULT_HINT: &str = "make it of numbers, texts, lists and dictionaries; put anything large into a file or a checkpoint and record its name";
 
 /// A value as JSON, for results of other processes.
 #[pyfunction]
@@ -40,7 +39,9 @@ pub(super) fn key(value: &Bound<'_, PyAny>) -> PyResult<String> {
     }
     if value.is_none() {
         let error = Error::invalid("an item has no key: `key` gave None");
-        return Err(raise(error.with_hint("give each item a text or a number that is its own")));
+        return Err(raise(
+            error.with_hint("give each item a text or a number that is its own"),
+        ));
     }
     let text = json(value, "a key", "let `key` give a text or a number")?;
     String::from_utf8(text).map_err(|_| raise(Error::invalid("a key is no text")))

@@ -18,7 +18,6 @@ pub(crate) use token::{PyToken, seconds};
 
 use pyo3::prelude::*;
 
-
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<budget::PyBudget>()?;
     module.add_class::<ending::PyEnding>()?;

@@ -24,6 +24,8 @@ mod reserve;
 #[cfg(feature = "health")]
 mod socket;
 mod stored;
+mod turns;
+mod watch;
 
 pub use append::{AppendFile, RotatingLog};
 pub use dir::{
@@ -44,3 +46,5 @@ pub use reserve::Reserve;
 #[cfg(feature = "health")]
 pub use socket::NamedSocket;
 pub use stored::StoredFile;
+pub use turns::{Turn, Turns};
+pub use watch::FileWatch;

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::path::Path;
 
 use crate::error::Result;
-use crate::queue::{KnownItem, Locking, Store, View};
+use crate::queue::{ItemRow, KnownItem, Locking, Store, View};
 
 /// Rows that are read at once, in order.
 const AHEAD: usize = 512;
@@ -82,6 +82,17 @@ impl Lookup {
         match &self.view {
             Some(view) => view.result_at(index),
             None => store.result_at(index),
+        }
+    }
+
+    /// The whole row of an item.
+    pub(super) fn item_at(&mut self, index: u64, store: &Store) -> Result<Option<ItemRow>> {
+        match &self.view {
+            Some(view) => view.item_at(index),
+            None => {
+                let rows = store.rows_from(index, 1)?;
+                Ok(rows.into_iter().find(|row| row.index == index))
+            }
         }
     }
 }

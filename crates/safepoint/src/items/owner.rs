@@ -10,7 +10,7 @@ use super::item::Begun;
 use super::room::{Held, Room, Tally};
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::{InProgressFile, Outcome, Report};
-use crate::queue::{Change, Counts};
+use crate::queue::{Change, Counts, ItemRow};
 use crate::shutdown::ShutdownToken;
 
 /// How a run over items ended, as the program sees it.
@@ -79,6 +79,15 @@ impl Items {
     /// As [`begin`](Self::begin).
     pub fn result_at(&self, index: u64) -> Result<Option<Vec<u8>>> {
         self.room.result_at(index)
+    }
+
+    /// All that is stored of an item.
+    ///
+    /// # Errors
+    ///
+    /// As [`begin`](Self::begin).
+    pub fn item_at(&self, index: u64) -> Result<Option<ItemRow>> {
+        self.room.item_at(index)
     }
 
     /// How many items are in which state, over all runs, as of the last commit.

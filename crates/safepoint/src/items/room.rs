@@ -14,7 +14,7 @@ use crate::clock::{Clock, Moment, wall_ms};
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::{Entry, InProgressFile, JobPath};
 use crate::owner::Ownership;
-use crate::queue::{Change, KnownItem, RetryPolicy, Settlement, State, Store, Verdict};
+use crate::queue::{Change, ItemRow, KnownItem, RetryPolicy, Settlement, State, Store, Verdict};
 use crate::shutdown::ShutdownToken;
 
 /// The longest result.
@@ -307,6 +307,12 @@ impl Room {
         self.check_ours()?;
         let inner = self.lock();
         self.lookup().result_at(index, &held(&inner)?.store)
+    }
+
+    pub(super) fn item_at(&self, index: u64) -> Result<Option<ItemRow>> {
+        self.check_ours()?;
+        let inner = self.lock();
+        self.lookup().item_at(index, &held(&inner)?.store)
     }
 
     fn changed(&self, index: u64, before: &[u8], now: &[u8]) -> Error {

@@ -17,18 +17,25 @@
 //! Deliberately absent: signals, processes, and what an item's content means.
 
 mod change;
+mod claims;
+mod group;
 mod item;
 mod retry;
 mod sqlite;
 mod step;
 
 pub use change::{Change, Chunk, Settlement, SourceRow, Verdict};
+pub use claims::{
+    Builder, DEFAULT_LEASE, DEFAULT_READ_AHEAD, Durability, Lease, LeaseToken, MAX_CLAIM,
+    MAX_PAYLOAD, MAX_QUEUE_KEY, NewItem, Payload, Pushed, Queue, QueueCounts, QueuedItem,
+    QueuedState,
+};
 pub use item::{Counts, OpenItem, State};
 pub use retry::RetryPolicy;
 pub use sqlite::{
     AttemptInBrief, AttemptOrder, AttemptRow, Committed, Database, FORMAT_VERSION, FailureRow,
     FormatVersion, InProgress, ItemInBrief, ItemRow, JOB_DB, JobRow, KnownItem, Locking,
-    MAX_CRASHES, Problem, Progress, Renewed, RunRow, StepStore, Store, StoreOptions, View,
-    ViewFilter, sqlite_version,
+    MAX_CRASHES, Problem, Progress, QUEUE_DB, QUEUE_FORMAT_VERSION, Renewed, RunRow, StepStore,
+    Store, StoreOptions, View, ViewFilter, sqlite_version,
 };
 pub use step::{EffectRow, EffectState, StepChange, StepCounts, StepRow, StepState};

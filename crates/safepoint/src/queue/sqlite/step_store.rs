@@ -11,13 +11,11 @@
 //! answered, with the inbox locked.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rusqlite::{Connection, params};
-use rustix::thread::futex;
 
 use super::database::{DONE, Database, Locking};
 use super::failure::failure;
@@ -25,6 +23,7 @@ use super::step_rows as rows;
 use super::view::View;
 use crate::clock::{Clock, Moment, wall_ms};
 use crate::error::{Error, ErrorKind, Result};
+use crate::queue::group::Group;
 use crate::queue::step::{EffectRow, StepChange, StepRow, StepState};
 
 /// A step that takes longer than this has a row that says that it has begun.
@@ -228,7 +227,11 @@ impl StepStore {
             self.shared.notify(inbox);
             group
         };
-        group.wait()
+        match group.wait() {
+            Some(Ok(())) => Ok(()),
+            Some(Err(error)) => Err(again(error)),
+            None => Err(closed()),
+        }
     }
 
     /// Writes a change with the next commit, and does not wait for it; ends the step in progress that it is of.
@@ -371,39 +374,6 @@ impl Inbox {
     }
 }
 
-/// Those who wait for one commit. They are woken by one call, however many they are: waking them one by one would cost more than writing their
-/// rows.
-#[derive(Default)]
-struct Group {
-    answer: OnceLock<Result<()>>,
-    /// 1 when there is an answer; what the kernel waits at.
-    answered: AtomicU32,
-}
-
-impl Group {
-    fn wait(&self) -> Result<()> {
-        // Acquire and Release order the answer with its mark.
-        while self.answered.load(Ordering::Acquire) == 0 {
-            // An interruption, or an answer that came just now: it looks again.
-            let _ = futex::wait(&self.answered, futex::Flags::PRIVATE, 0, None);
-        }
-        match self.answer.get() {
-            Some(Ok(())) => Ok(()),
-            Some(Err(error)) => Err(again(error)),
-            None => Err(closed()),
-        }
-    }
-
-    /// Answers all who wait; a second answer changes nothing.
-    fn answer(&self, answer: Result<()>) {
-        if self.answer.set(answer).is_ok() {
-            self.answered.store(1, Ordering::Release);
-            // It fails for no reason that waiting would help.
-            let _ = futex::wake(&self.answered, futex::Flags::PRIVATE, i32::MAX as u32);
-        }
-    }
-}
-
 /// The same error once more, for each of those who waited for one commit.
 fn again(error: &Error) -> Error {
     let again = Error::new(error.kind(), error.chain());
@@ -417,7 +387,7 @@ fn again(error: &Error) -> Error {
 #[derive(Default)]
 struct Together {
     changes: Vec<StepChange>,
-    group: Arc<Group>,
+    group: Arc<Group<Result<()>>>,
     /// How many wait.
     callers: usize,
 }
