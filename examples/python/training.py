@@ -84,8 +84,8 @@ class Training:
 
 def wanted(rows: NDArray[np.int64]) -> NDArray[np.float32]:
     """What the model is to learn."""
-    columns = np.arange(WIDTH, dtype=np.float32)
-    return np.sin(rows[:, None].astype(np.float32) * np.float32(0.001)) + np.cos(columns * np.float32(0.01))
+    columns = np.cos(np.arange(WIDTH, dtype=np.float32) * np.float32(0.01))
+    return np.add(np.sin(rows[:, None].astype(np.float32) * np.float32(0.001)), columns, dtype=np.float32)
 
 
 def train(stop: safepoint.ShutdownToken, store: safepoint.CheckpointStore, training: Training) -> None:
@@ -95,10 +95,9 @@ def train(stop: safepoint.ShutdownToken, store: safepoint.CheckpointStore, train
     for _ in stop.iter(range(left)):
         training.step()
         if progress.batch == 0:
-            saved = store.save(training.state(), step=progress.epoch, metrics={"loss": progress.losses[-1]})
-            say(
-                f"epoch {progress.epoch} of {progress.planned}: loss {progress.losses[-1]:.6f}, saved {saved.generation}"
-            )
+            loss = progress.losses[-1]
+            saved = store.save(training.state(), step=progress.epoch, metrics={"loss": loss})
+            say(f"epoch {progress.epoch} of {progress.planned}: loss {loss:.6f}, saved {saved.generation}")
     if progress.batch:
         saved = store.save_now(training.state(), step=progress.epoch, within=stop.remaining)
         say(f"saved {saved.generation}, after {progress.batch} batches of epoch {progress.epoch + 1}")

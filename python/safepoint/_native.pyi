@@ -357,14 +357,16 @@ class StepsNotice:
     def seconds(self) -> float | None:
         """How long it took, where it is complete."""
     @property
-    def error(self) -> str | None: ...
+    def error(self) -> str | None:
+        """The exception of what failed, in words."""
 
 @final
 class StepsReport:
     """What a run of steps came to. `str()` is one line for a person."""
 
     @property
-    def run(self) -> int: ...
+    def run(self) -> int:
+        """The number of the run, from 1."""
     @property
     def complete(self) -> int:
         """Steps that ran in this run, and whose results were recorded."""
@@ -387,9 +389,11 @@ class StepsReport:
     def not_asked_for(self) -> list[str]:
         """Recorded steps that were not asked for: sorted, the first hundred."""
     @property
-    def not_asked_for_count(self) -> int: ...
+    def not_asked_for_count(self) -> int:
+        """How many they are."""
     @property
-    def was_stopped(self) -> bool: ...
+    def was_stopped(self) -> bool:
+        """Whether a stop was asked for."""
 
 @final
 class Within: ...

@@ -251,8 +251,7 @@ class Agent:
             # In doubt it is asked again with the same key: nobody else can say what the answer was.
             answered = scope.effect("answer", ask, in_doubt="run_again")
             cycle = _cycle(number, said, answered, is_resumed=not is_new)
-            if is_new:
-                self._count(cycle, answered["cost"])
+            self._count(cycle, answered["cost"])
             self._call("after_answer", cycle)
             scope.step("complete", lambda: True)
         self.history.append(cycle)
