@@ -84,8 +84,10 @@ class Training:
 
 def wanted(rows: NDArray[np.int64]) -> NDArray[np.float32]:
     """What the model is to learn."""
-    columns = np.cos(np.arange(WIDTH, dtype=np.float32) * np.float32(0.01))
-    return np.add(np.sin(rows[:, None].astype(np.float32) * np.float32(0.001)), columns, dtype=np.float32)
+    columns: NDArray[np.float32] = np.cos(np.arange(WIDTH, dtype=np.float32) * np.float32(0.01))
+    of_rows: NDArray[np.float32] = np.sin(rows[:, None].astype(np.float32) * np.float32(0.001))
+    result: NDArray[np.float32] = of_rows + columns
+    return result
 
 
 def train(stop: safepoint.ShutdownToken, store: safepoint.CheckpointStore, training: Training) -> None:
