@@ -29,6 +29,12 @@ if TYPE_CHECKING:
         Stopped as Stopped,
     )
     from ._native import StopReport as StopReport, StopRequest as StopRequest, TimeLimit as TimeLimit
+    from ._queue import (
+        Lease as Lease,
+        Queue as Queue,
+        QueuedItem as QueuedItem,
+        QueueStats as QueueStats,
+    )
     from ._shutdown import (
         Budget as Budget,
         Health as Health,
@@ -51,7 +57,11 @@ _HOMES = {
     "IncompatibleError": "_errors",
     "InvalidError": "_errors",
     "IoError": "_errors",
+    "Lease": "_queue",
     "NotFoundError": "_errors",
+    "Queue": "_queue",
+    "QueueStats": "_queue",
+    "QueuedItem": "_queue",
     "Shutdown": "_shutdown",
     "ShutdownToken": "_shutdown",
     "StopReport": "_native",

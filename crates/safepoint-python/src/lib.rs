@@ -17,6 +17,7 @@
 mod command;
 mod errors;
 mod health;
+mod queue;
 mod shutdown;
 
 use pyo3::prelude::*;
@@ -26,6 +27,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     command::register(module)?;
     health::register(module)?;
+    queue::register(module)?;
     shutdown::register(module)?;
     Ok(())
 }

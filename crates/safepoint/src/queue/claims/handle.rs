@@ -184,6 +184,17 @@ impl Queue {
         }
     }
 
+    /// Whether the item of a lease was acknowledged by that very lease: for who asks again because the answer was lost.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Invalid`] when the token is of another queue; otherwise as [`push`](Self::push).
+    pub fn is_acknowledged(&self, token: &LeaseToken) -> Result<bool> {
+        let fence = token.fence_in(&self.shared.uuid)?;
+        self.number(Operation::Acknowledged(fence))
+            .map(|number| number > 0)
+    }
+
     /// Claims nothing any more: whoever waits for an item, now or later, gets none. For a program that was asked to stop: leases that were given out can
     /// be settled as before, and items can be pushed.
     pub fn stop_claims(&self) {
