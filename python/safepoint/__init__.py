@@ -17,6 +17,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ._batch import Batch as Batch, BatchReport as BatchReport, batch as batch
+    from ._cache import Cache as Cache
+    from ._checkpoint import (
+        Checkpoint as Checkpoint,
+        CheckpointReader as CheckpointReader,
+        CheckpointStore as CheckpointStore,
+        Retention as Retention,
+        Saved as Saved,
+        Schedule as Schedule,
+    )
+    from ._checkpointed import checkpointed as checkpointed
+    from ._effects import Answer as Answer, Doubt as Doubt, Held as Held, Intent as Intent
     from ._errors import (
         BusyError as BusyError,
         ClosedError as ClosedError,
@@ -28,7 +40,15 @@ if TYPE_CHECKING:
         NotFoundError as NotFoundError,
         Stopped as Stopped,
     )
-    from ._native import StopReport as StopReport, StopRequest as StopRequest, TimeLimit as TimeLimit
+    from ._map import Failure as Failure, MapResult as MapResult, map as map
+    from ._native import (
+        StepsNotice as StepsNotice,
+        StepsReport as StepsReport,
+        StopReport as StopReport,
+        StopRequest as StopRequest,
+        TimeLimit as TimeLimit,
+    )
+    from ._outcome import Refuse as Refuse, Retry as Retry
     from ._queue import (
         Lease as Lease,
         Queue as Queue,
@@ -45,33 +65,78 @@ if TYPE_CHECKING:
         follow as follow,
         shutdown as shutdown,
     )
+    from ._steps import Scope as Scope, Steps as Steps
+    from ._worker import Attempt as Attempt, worker as worker
+
+
+def _refuse_other_interpreters() -> None:
+    """Signal handlers and the native half belong to the process: a second interpreter would share them unawares."""
+    from importlib import import_module
+
+    for name in ("_interpreters", "_xxsubinterpreters"):  # since Python 3.13, and before
+        try:
+            interpreters = import_module(name)
+        except ImportError:
+            continue
+        if interpreters.get_current() != interpreters.get_main():
+            raise ImportError("safepoint works in the main interpreter only: its subinterpreters share signal handlers")
+        return
+
+
+_refuse_other_interpreters()
 
 #: Where each public name lives.
 _HOMES = {
+    "Answer": "_effects",
+    "Attempt": "_worker",
+    "Batch": "_batch",
+    "BatchReport": "_batch",
     "Budget": "_shutdown",
     "BusyError": "_errors",
+    "Cache": "_cache",
+    "Checkpoint": "_checkpoint",
+    "CheckpointReader": "_checkpoint",
+    "CheckpointStore": "_checkpoint",
     "ClosedError": "_errors",
     "CorruptError": "_errors",
+    "Doubt": "_effects",
     "Error": "_errors",
+    "Failure": "_map",
     "Health": "_shutdown",
+    "Held": "_effects",
     "IncompatibleError": "_errors",
+    "Intent": "_effects",
     "InvalidError": "_errors",
     "IoError": "_errors",
     "Lease": "_queue",
+    "MapResult": "_map",
     "NotFoundError": "_errors",
     "Queue": "_queue",
     "QueueStats": "_queue",
     "QueuedItem": "_queue",
+    "Refuse": "_outcome",
+    "Retention": "_checkpoint",
+    "Retry": "_outcome",
+    "Saved": "_checkpoint",
+    "Schedule": "_checkpoint",
+    "Scope": "_steps",
     "Shutdown": "_shutdown",
     "ShutdownToken": "_shutdown",
+    "Steps": "_steps",
+    "StepsNotice": "_native",
+    "StepsReport": "_native",
     "StopReport": "_native",
     "StopRequest": "_native",
     "Stopped": "_errors",
     "TimeLimit": "_native",
     "Unit": "_shutdown",
     "active": "_shutdown",
+    "batch": "_batch",
+    "checkpointed": "_checkpointed",
     "follow": "_shutdown",
+    "map": "_map",
     "shutdown": "_shutdown",
+    "worker": "_worker",
 }
 
 __all__ = ["__version__", *_HOMES]

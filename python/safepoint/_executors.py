@@ -147,7 +147,27 @@ def _executor(executor: Executor) -> Work:
         # `shutdown(wait=True)` has no time-out; what it waits for has.
         return _join(list(getattr(executor, "_threads", ())), seconds)
 
-    return Work(lambda: executor.shutdown(wait=False, cancel_futures=True), wait)
+    def give_up_pending() -> None:
+        from queue import Empty
+
+        queue = getattr(executor, "_work_queue", None)
+        if queue is None:
+            executor.shutdown(wait=False, cancel_futures=True)
+            return
+        # As `cancel_futures` does it, with the futures in our hands. `None` tells the threads to leave.
+        executor.shutdown(wait=False)
+        handed = []
+        try:
+            while True:
+                item = queue.get_nowait()
+                if item is not None:
+                    item.future.cancel()
+                    handed.append(item.future)
+        except Empty:
+            queue.put(None)
+        _tell_those_who_wait(handed)
+
+    return Work(give_up_pending, wait)
 
 
 def _process_pool(executor: ProcessPoolExecutor) -> Work:
@@ -156,12 +176,32 @@ def _process_pool(executor: ProcessPoolExecutor) -> Work:
 
     def give_up_pending() -> None:
         processes.update(getattr(executor, "_processes", None) or {})
+        handed = [item.future for item in list((getattr(executor, "_pending_work_items", None) or {}).values())]
+        manager = getattr(executor, "_executor_manager_thread", None)
         executor.shutdown(wait=False, cancel_futures=True)
+        if manager is not None:
+            threading.Thread(target=settle, args=(manager, handed), name="safepoint-executor", daemon=True).start()
+
+    def settle(manager: threading.Thread, handed: list[Future[Any]]) -> None:
+        from time import sleep
+
+        # The executor's own thread cancels, some time later; it trips over a future that was told of before.
+        while getattr(executor, "_cancel_pending_futures", False) and manager.is_alive():
+            sleep(0.001)
+        _tell_those_who_wait(handed)
 
     def wait(seconds: float) -> bool:
         return _join(list(processes.values()), seconds)
 
     return Work(give_up_pending, wait, lambda: _end(list(processes.values())))
+
+
+def _tell_those_who_wait(futures: list[Future[Any]]) -> None:
+    """For `wait` and `as_completed`: `cancel_futures` cancels without telling them, and they would wait for ever."""
+    for future in futures:
+        # Source: `Future.set_running_or_notify_cancel` in Lib/concurrent/futures/_base.py.
+        if getattr(future, "_state", None) == "CANCELLED":
+            future.set_running_or_notify_cancel()
 
 
 def _multiprocessing_pool(pool: multiprocessing.pool.Pool) -> Work:

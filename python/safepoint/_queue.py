@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from ._async_claims import AsyncClaims
+    from ._rows import QueuedRow
     from ._shutdown import ShutdownToken
 
 #: How long a lease lasts unless it is extended, in seconds.
@@ -488,7 +489,7 @@ def _reopen(directory: str, settings: tuple[Any, ...]) -> Queue:
     )
 
 
-def _item(row: _native.QueuedRow) -> QueuedItem:
+def _item(row: QueuedRow) -> QueuedItem:
     number, key, state, attempts, pushed_at, due_at, settled_at, pid, payload, result, error = row
     payload, result = decode(payload), decode(result)
     return QueuedItem(number, key, state, attempts, pushed_at, due_at, settled_at, pid, payload, result, error)

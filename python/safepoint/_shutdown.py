@@ -478,6 +478,9 @@ class shutdown:  # noqa: N801 - used as a function
         self._owner: _native.Owner | None = None
         self._stop: Shutdown | None = None
         self._raised = 0
+        #: What a request raises in the main thread. A loop that looks after signals by itself raises what people
+        #: expect.
+        self._exception: type[BaseException] = Stopped
         self._pid = os.getpid()
 
     def __enter__(self) -> Shutdown:
@@ -597,10 +600,12 @@ class shutdown:  # noqa: N801 - used as a function
             return
         # Once for a graceful request and once for an immediate one, however many signals came.
         level = {"running": 0, "draining": 1}.get(stop.phase, 2)
-        if level > self._raised and self._owner is not None:
+        if level == 0 or self._owner is None:
+            return
+        self._owner.heard()
+        if level > self._raised:
             self._raised = level
-            self._owner.heard()
-            raise Stopped(str(stop.reason))
+            raise self._exception(str(stop.reason))
 
     def _put_back(self) -> None:
         for number, earlier in self._earlier.items():

@@ -190,3 +190,21 @@ def test_what_cannot_be_tracked_is_refused() -> None:
 
     with safepoint.shutdown(signals=False) as stop, pytest.raises(safepoint.InvalidError, match="builtins.list"):
         stop.track([])
+
+
+def test_a_fork_leaves_ctrl_c_to_its_parent_and_ends_by_sigterm(start: Start) -> None:
+    program = start("""
+    import os, signal, safepoint
+    with safepoint.shutdown() as stop:
+        child = os.fork()
+        if child == 0:
+            signal.raise_signal(signal.SIGINT)
+            print("still here", stop.requested, flush=True)
+            signal.raise_signal(signal.SIGTERM)
+            print("and here", flush=True)
+            os._exit(0)
+        _, status = os.waitpid(child, 0)
+        print(os.waitstatus_to_exitcode(status), stop.requested)
+    """)
+    status, lines, errors = program.end()
+    assert (status, lines, errors) == (0, ["still here False", "-15 False"], "")

@@ -45,6 +45,16 @@ pub(crate) fn raise(error: Error) -> PyErr {
     }
 }
 
+/// What is raised where a value would have to be returned and a stop was asked for.
+pub(crate) fn stopped(message: &str) -> PyErr {
+    Python::attach(|py| {
+        static CLASS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        let class = CLASS.import(py, "safepoint._errors", "Stopped");
+        let made = class.and_then(|class| class.call1((message,)));
+        made.map_or_else(|problem| problem, PyErr::from_value)
+    })
+}
+
 /// The system's number of the failure below an error.
 fn errno(error: &Error) -> Option<i32> {
     let mut source = error.source();
@@ -67,18 +77,21 @@ pub(crate) struct Carried(PyErr);
 
 impl Carried {
     /// Wraps an exception as an error that [`raise`] knows again.
-    #[expect(dead_code, reason = "for the rooms that run Python functions")]
     pub(crate) fn error(exception: PyErr) -> Error {
         let text = text(&exception);
         Error::new(ErrorKind::Invalid, text).with_source(Self(exception))
     }
 
+    /// Looks below what the library said of it on the way.
     fn take(error: Error) -> Result<PyErr, Error> {
-        let carried = error
-            .source()
-            .and_then(|source| source.downcast_ref::<Self>())
-            .map(|carried| Python::attach(|py| carried.0.clone_ref(py)));
-        carried.ok_or(error)
+        let mut below = error.source();
+        while let Some(source) = below {
+            if let Some(carried) = source.downcast_ref::<Self>() {
+                return Ok(Python::attach(|py| carried.0.clone_ref(py)));
+            }
+            below = source.source();
+        }
+        Err(error)
     }
 }
 

@@ -14,20 +14,30 @@
     reason = "what Python passes is extracted into values"
 )]
 
+mod cache;
+mod checkpoint;
 mod command;
 mod errors;
 mod health;
+mod items;
+mod json;
+mod ours;
 mod queue;
 mod shutdown;
+mod steps;
 
 use pyo3::prelude::*;
 
 #[pymodule(gil_used = false)]
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    cache::register(module)?;
+    checkpoint::register(module)?;
     command::register(module)?;
     health::register(module)?;
+    items::register(module)?;
     queue::register(module)?;
     shutdown::register(module)?;
+    steps::register(module)?;
     Ok(())
 }

@@ -174,6 +174,8 @@ mod error;
 #[cfg(feature = "health")]
 pub mod health;
 #[cfg(feature = "job")]
+pub mod items;
+#[cfg(feature = "job")]
 pub mod job;
 #[cfg(feature = "tokio")]
 pub mod on_tokio;

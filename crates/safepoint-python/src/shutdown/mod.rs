@@ -14,7 +14,7 @@ mod time_limit;
 mod token;
 mod unit;
 
-pub(crate) use token::PyToken;
+pub(crate) use token::{PyToken, seconds};
 
 use pyo3::prelude::*;
 

@@ -39,7 +39,7 @@ impl PyToken {
 }
 
 /// Seconds as Python has them.
-pub(super) fn seconds(value: f64, what: &str) -> PyResult<Duration> {
+pub(crate) fn seconds(value: f64, what: &str) -> PyResult<Duration> {
     Duration::try_from_secs_f64(value).map_err(|_| {
         let error = safepoint::Error::invalid(format!("{what} of {value} seconds cannot be"));
         raise(error.with_hint("give a number of seconds from 0 on"))

@@ -129,6 +129,8 @@ pub(super) struct Background {
     desk: Mutex<Desk>,
     changed: Condvar,
     thread: Mutex<Option<JoinHandle<()>>>,
+    /// The process that the thread is in.
+    pid: u32,
 }
 
 impl Background {
@@ -138,6 +140,7 @@ impl Background {
             desk: Mutex::default(),
             changed: Condvar::new(),
             thread: Mutex::default(),
+            pid: std::process::id(),
         }
     }
 
@@ -369,6 +372,14 @@ impl Background {
         }
     }
 
+    /// Waits until nothing is in flight and nothing waits, at most for `timeout`. Says whether that is so.
+    pub(super) fn wait_idle(&self, timeout: Duration) -> bool {
+        let desk = self.desk();
+        let is_busy = |desk: &mut Desk| desk.in_flight.is_some() || !desk.waiting.is_empty();
+        let waited = self.changed.wait_timeout_while(desk, timeout, is_busy);
+        !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
+    }
+
     /// Waits until nothing is in flight and nothing waits, and returns the newest save that was done in the background since this was
     /// last asked.
     pub(super) fn finish(&self) -> Result<Option<Saved>> {
@@ -426,6 +437,10 @@ impl Background {
 
     /// Lets the thread end when all is saved, and waits for it.
     pub(super) fn close(&self) -> Result<()> {
+        // In a fork there is no such thread, and what it held at the fork is held for ever.
+        if std::process::id() != self.pid {
+            return Ok(());
+        }
         self.desk().closing = true;
         self.changed.notify_all();
         let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);

@@ -11,6 +11,7 @@ use super::metadata::{Generation, Metadata};
 use super::notice::Skipped;
 use super::read::{OpenFile, zeroed};
 use super::state::{Buffer, Bytes, Encoding, State};
+use super::stream::Stream;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Memory of the caller that a named buffer is read into, without a copy on the way.
@@ -37,6 +38,17 @@ impl<'a> Target<'a> {
     }
 }
 
+/// Where the buffers of a generation are read to.
+pub(super) enum Places<'p, 't> {
+    /// Memory that was known before.
+    Given(&'p mut [Target<'t>]),
+    /// Memory that is chosen when the value and the buffers' types and shapes are known; once for each generation that is attempted.
+    Chosen(&'p mut Choose<'p, 't>),
+}
+
+/// Chooses memory for buffers of a checkpoint, none of whose buffers has been read.
+pub(super) type Choose<'p, 't> = dyn FnMut(&Checkpoint) -> Result<Vec<Target<'t>>> + 'p;
+
 /// A named buffer of a [`Checkpoint`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -61,18 +73,56 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Reads all of a file; buffers that `targets` name go there.
+    /// Reads all of a file; buffers that have a place go there.
     ///
     /// # Errors
     ///
-    /// Kind `Corrupt` when it is damaged; `Incompatible` when a target does not fit, in which case no target was touched.
+    /// Kind `Corrupt` when it is damaged; `Incompatible` when a target does not fit, in which case no target was touched; those of who chooses.
     pub(super) fn read(
         file: &OpenFile,
-        targets: &mut [Target<'_>],
+        places: &mut Places<'_, '_>,
         workers: usize,
     ) -> Result<Self> {
         let table = file.table()?;
-        check_targets(&table, targets)?;
+        let choose = match places {
+            Places::Given(targets) => return Self::read_into(file, &table, targets, workers),
+            Places::Chosen(choose) => choose,
+        };
+        let checkpoint = Self::without_buffers(file, &table)?;
+        if table.buffers.is_empty() {
+            return Ok(checkpoint);
+        }
+        let mut targets = choose(&checkpoint)?;
+        // The value is a small part of what follows, and is checked again with it.
+        drop(checkpoint);
+        Self::read_into(file, &table, &mut targets, workers)
+    }
+
+    /// Reads the value alone, which comes first in a file.
+    fn without_buffers(file: &OpenFile, table: &Table) -> Result<Self> {
+        let mut value = match table.value {
+            Some(part) => Some((part.encoding, zeroed(part.bytes)?)),
+            None => None,
+        };
+        if let Some((_, bytes)) = &mut value {
+            Stream::new(file, table).fill(bytes)?;
+        }
+        let buffers = table.buffers.iter().map(|part| (part.info(), None));
+        Ok(Self {
+            metadata: file.metadata.clone(),
+            value,
+            buffers: buffers.collect(),
+            skipped: Vec::new(),
+        })
+    }
+
+    fn read_into(
+        file: &OpenFile,
+        table: &Table,
+        targets: &mut [Target<'_>],
+        workers: usize,
+    ) -> Result<Self> {
+        check_targets(table, targets)?;
         let mut places: HashMap<&str, &mut [u8]> = targets
             .iter_mut()
             .map(|target| (target.name.as_ref(), &mut *target.bytes))
@@ -89,13 +139,7 @@ impl Checkpoint {
             } else {
                 Some(zeroed(part.bytes)?)
             };
-            let info = BufferInfo {
-                name: part.name.clone(),
-                element: part.element,
-                shape: part.shape.clone(),
-                bytes: part.bytes,
-            };
-            buffers.push((info, memory));
+            buffers.push((part.info(), memory));
         }
         let mut parts: Vec<&mut [u8]> = Vec::with_capacity(buffers.len() + 1);
         parts.extend(value.iter_mut().map(|(_, bytes)| bytes.as_mut_slice()));
@@ -105,7 +149,7 @@ impl Checkpoint {
                 None => parts.extend(places.remove(info.name.as_str())),
             }
         }
-        file.read_payload(&table, parts.into_iter(), workers)?;
+        file.read_payload(table, parts.into_iter(), workers)?;
         Ok(Self {
             metadata: file.metadata.clone(),
             value,
@@ -263,6 +307,17 @@ impl Checkpoint {
             Some((info, Some(bytes))) => Ok((info, bytes)),
             Some((_, None)) => Err(missing("a target took the buffer")),
             None => Err(missing("there is no buffer")),
+        }
+    }
+}
+
+impl BufferPart {
+    fn info(&self) -> BufferInfo {
+        BufferInfo {
+            name: self.name.clone(),
+            element: self.element,
+            shape: self.shape.clone(),
+            bytes: self.bytes,
         }
     }
 }

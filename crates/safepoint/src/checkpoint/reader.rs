@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::folder::{self, QUARANTINE, check_name, path_of};
 use super::format::damaged;
 use super::journal::{self, Journals, Record};
-use super::loaded::{Checkpoint, Target};
+use super::loaded::{Checkpoint, Places, Target};
 use super::metadata::{Generation, Metadata};
 use super::notice::Skipped;
 use super::read::OpenFile;
@@ -156,19 +156,34 @@ impl CheckpointReader {
         name: &str,
         targets: &mut [Target<'_>],
     ) -> Result<Option<Checkpoint>> {
-        self.newest_good(name, targets, |_| Ok(()))
+        self.newest_good(name, &mut Places::Given(targets), |_| Ok(()))
+    }
+
+    /// As [`latest`](Self::latest), with memory for the buffers that `choose` picks when it is known what they are. It is given the
+    /// checkpoint with its value and without its buffers, and not called where there are none. Where a generation turns out to be
+    /// damaged, it is called again for the one before.
+    ///
+    /// # Errors
+    ///
+    /// As [`latest_into`](Self::latest_into), and those of `choose`; one of kind [`ErrorKind::Corrupt`] is taken for damage of the generation.
+    pub fn latest_with<'t>(
+        &self,
+        name: &str,
+        mut choose: impl FnMut(&Checkpoint) -> Result<Vec<Target<'t>>>,
+    ) -> Result<Option<Checkpoint>> {
+        self.newest_good(name, &mut Places::Chosen(&mut choose), |_| Ok(()))
     }
 
     /// `accept` decides by the metadata whether a generation may be taken.
     pub(super) fn newest_good(
         &self,
         name: &str,
-        targets: &mut [Target<'_>],
+        places: &mut Places<'_, '_>,
         accept: impl Fn(&Metadata) -> Result<()>,
     ) -> Result<Option<Checkpoint>> {
         let mut looks_left = LOOKS;
         loop {
-            match self.newest_now(name, targets, &accept) {
+            match self.newest_now(name, places, &accept) {
                 // Its owner pruned or folded it since we looked; then there are newer ones.
                 Err(error) if error.kind() == ErrorKind::NotFound && looks_left > 0 => {
                     looks_left -= 1;
@@ -181,7 +196,7 @@ impl CheckpointReader {
     fn newest_now(
         &self,
         name: &str,
-        targets: &mut [Target<'_>],
+        places: &mut Places<'_, '_>,
         accept: &impl Fn(&Metadata) -> Result<()>,
     ) -> Result<Option<Checkpoint>> {
         let folder = self.folder(name)?;
@@ -206,10 +221,7 @@ impl CheckpointReader {
                     |checkpoint: Checkpoint| accept(checkpoint.metadata()).map(|()| checkpoint);
                 (record.generation, journal::load(&record).and_then(fits))
             } else if let Some(generation) = files.pop() {
-                (
-                    generation,
-                    self.read_file(name, generation, targets, accept),
-                )
+                (generation, self.read_file(name, generation, places, accept))
             } else {
                 break None;
             };
@@ -278,17 +290,32 @@ impl CheckpointReader {
         generation: Generation,
         targets: &mut [Target<'_>],
     ) -> Result<Checkpoint> {
-        self.read(name, generation, targets, &|_| Ok(()))
+        self.read(name, generation, &mut Places::Given(targets), &|_| Ok(()))
+    }
+
+    /// As [`load`](Self::load), with memory for the buffers that `choose` picks, as in [`latest_with`](Self::latest_with).
+    ///
+    /// # Errors
+    ///
+    /// As [`load_into`](Self::load_into), and those of `choose`.
+    pub fn load_with<'t>(
+        &self,
+        name: &str,
+        generation: Generation,
+        mut choose: impl FnMut(&Checkpoint) -> Result<Vec<Target<'t>>>,
+    ) -> Result<Checkpoint> {
+        let places = &mut Places::Chosen(&mut choose);
+        self.read(name, generation, places, &|_| Ok(()))
     }
 
     pub(super) fn read(
         &self,
         name: &str,
         generation: Generation,
-        targets: &mut [Target<'_>],
+        places: &mut Places<'_, '_>,
         accept: &impl Fn(&Metadata) -> Result<()>,
     ) -> Result<Checkpoint> {
-        let read = self.read_file(name, generation, targets, accept);
+        let read = self.read_file(name, generation, places, accept);
         let Err(error) = &read else { return read };
         if error.kind() != ErrorKind::NotFound {
             return read;
@@ -319,12 +346,12 @@ impl CheckpointReader {
         &self,
         name: &str,
         generation: Generation,
-        targets: &mut [Target<'_>],
+        places: &mut Places<'_, '_>,
         accept: &impl Fn(&Metadata) -> Result<()>,
     ) -> Result<Checkpoint> {
         let file = open(&self.folder(name)?, name, generation)?;
         accept(&file.metadata)?;
-        Checkpoint::read(&file, targets, self.workers).map_err(|error| of(error, name, generation))
+        Checkpoint::read(&file, places, self.workers).map_err(|error| of(error, name, generation))
     }
 
     /// Reads all of every generation of a state, oldest first, and says of each whether it is whole. Memory is that of the largest.
@@ -342,7 +369,7 @@ impl CheckpointReader {
             generation,
             path: path_of(&folder, generation),
             outcome: self
-                .read(name, generation, &mut [], &|_| Ok(()))
+                .read(name, generation, &mut Places::Given(&mut []), &|_| Ok(()))
                 .map(|whole| whole.metadata().payload_bytes),
         };
         let mut validated: Vec<_> = generations.into_iter().map(validate).collect();

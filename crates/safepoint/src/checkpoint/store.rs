@@ -9,7 +9,7 @@ use super::background::{Background, CopyBy, HandedOver, SavedNow};
 use super::folder::check_name;
 use super::forked::ForkedCopy;
 use super::gathered::Gathered;
-use super::loaded::{Checkpoint, Target};
+use super::loaded::{Checkpoint, Places, Target};
 use super::metadata::{Details, Generation, Metadata, Parent};
 use super::named::{Common, Named, Saved, Throughput, check_details};
 use super::notice::Notice;
@@ -38,7 +38,8 @@ pub(super) struct Inner {
     root: StateDir,
     pub(super) common: Common,
     named: Mutex<HashMap<String, Arc<Mutex<Named>>>>,
-    _ownership: Ownership,
+    /// Gone in a fork that left it to its parent.
+    ownership: Mutex<Option<Ownership>>,
 }
 
 impl CheckpointStore {
@@ -79,7 +80,7 @@ impl CheckpointStore {
                     throughput: Throughput::default(),
                 },
                 named: Mutex::default(),
-                _ownership: ownership,
+                ownership: Mutex::new(Some(ownership)),
             }),
             background: Arc::new(Background::new()),
         })
@@ -203,6 +204,15 @@ impl CheckpointStore {
         self.background.is_busy()
     }
 
+    /// Waits until no save in the background is in flight or waits, at most for `timeout`. Says whether that is so.
+    ///
+    /// # Cancel safety
+    ///
+    /// The saves go on whether or not somebody waits.
+    pub fn wait_background(&self, timeout: Duration) -> bool {
+        self.background.wait_idle(timeout)
+    }
+
     /// Waits until no save in the background is in flight or waits, and tells of the last one since this was asked before.
     ///
     /// # Durability
@@ -270,18 +280,42 @@ impl CheckpointStore {
         name: &str,
         targets: &mut [Target<'_>],
     ) -> Result<Option<Checkpoint>> {
+        self.newest_good(name, &mut Places::Given(targets))
+    }
+
+    /// As [`latest`](Self::latest), with memory for the buffers that `choose` picks when it is known what they are. It is given the
+    /// checkpoint with its value and without its buffers, and not called where there are none. Where a generation turns out to be
+    /// damaged, it is called again for the one before.
+    ///
+    /// # Errors
+    ///
+    /// As [`latest_into`](Self::latest_into), and those of `choose`; one of kind [`ErrorKind::Corrupt`](crate::ErrorKind::Corrupt) is taken
+    /// for damage of the generation.
+    pub fn latest_with<'t>(
+        &self,
+        name: &str,
+        mut choose: impl FnMut(&Checkpoint) -> Result<Vec<Target<'t>>>,
+    ) -> Result<Option<Checkpoint>> {
+        self.newest_good(name, &mut Places::Chosen(&mut choose))
+    }
+
+    fn newest_good(&self, name: &str, places: &mut Places<'_, '_>) -> Result<Option<Checkpoint>> {
         check_name(name)?;
         let inner = &self.inner;
         if !inner.root.has(name) {
             return Ok(None);
         }
         let named = inner.named(name)?;
-        let mut named = lock(&named);
+        // Not locked: who chooses memory runs code of the caller. What is pruned meanwhile has newer ones.
         let found = inner
             .reader
-            .newest_good(name, targets, |metadata| inner.fits(metadata))?;
+            .newest_good(name, places, |metadata| inner.fits(metadata))?;
         Ok(found.map(|checkpoint| {
             let mut skipped = checkpoint.skipped().to_vec();
+            if skipped.is_empty() {
+                return checkpoint;
+            }
+            let mut named = lock(&named);
             for skipped in &mut skipped {
                 named.put_aside(skipped);
                 inner
@@ -316,8 +350,31 @@ impl CheckpointStore {
         generation: Generation,
         targets: &mut [Target<'_>],
     ) -> Result<Checkpoint> {
+        self.read(name, generation, &mut Places::Given(targets))
+    }
+
+    /// As [`load`](Self::load), with memory for the buffers that `choose` picks, as in [`latest_with`](Self::latest_with).
+    ///
+    /// # Errors
+    ///
+    /// As [`load_into`](Self::load_into), and those of `choose`.
+    pub fn load_with<'t>(
+        &self,
+        name: &str,
+        generation: Generation,
+        mut choose: impl FnMut(&Checkpoint) -> Result<Vec<Target<'t>>>,
+    ) -> Result<Checkpoint> {
+        self.read(name, generation, &mut Places::Chosen(&mut choose))
+    }
+
+    fn read(
+        &self,
+        name: &str,
+        generation: Generation,
+        places: &mut Places<'_, '_>,
+    ) -> Result<Checkpoint> {
         let fits = |metadata: &Metadata| self.inner.fits(metadata);
-        self.inner.reader.read(name, generation, targets, &fits)
+        self.inner.reader.read(name, generation, places, &fits)
     }
 
     /// As [`CheckpointReader::list`].
@@ -392,6 +449,18 @@ impl CheckpointStore {
         folder: impl AsRef<Path>,
     ) -> Result<PathBuf> {
         self.inner.reader.export(name, generation, folder)
+    }
+
+    /// In a fork of this process: gives up what was inherited. The directory and the saves in the background stay the parent's, also when
+    /// this process lives on and the parent does not: the next owner is not kept waiting by it. Nothing else may be done with the store here.
+    pub fn leave_to_parent(&self) {
+        // Nobody else locks this, so nobody can have had it locked at the fork.
+        let mut ownership = self
+            .inner
+            .ownership
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        drop(ownership.take());
     }
 
     /// Where the files of `name` are, whether or not there are any.

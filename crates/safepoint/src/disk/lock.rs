@@ -12,6 +12,8 @@ use crate::error::{Error, Result};
 pub struct OwnerLock {
     file: File,
     path: PathBuf,
+    /// The process that took it.
+    pid: u32,
 }
 
 /// What trying to take the lock led to.
@@ -39,6 +41,7 @@ impl OwnerLock {
             Ok(()) => Ok(LockAttempt::Taken(Self {
                 file,
                 path: path.to_path_buf(),
+                pid: std::process::id(),
             })),
             Err(TryLockError::WouldBlock) => {
                 let mut owner = Vec::new();
@@ -71,7 +74,12 @@ impl Drop for OwnerLock {
     ///
     /// Gives it back by name: closing the file would not do while a child that another thread is just starting shares its descriptors, and
     /// who asks meanwhile would be refused in the name of an owner that has let go.
+    ///
+    /// In a fork of its owner it is only closed: the lock is the parent's.
     fn drop(&mut self) {
+        if std::process::id() != self.pid {
+            return;
+        }
         // If it stays, it is only a wrong word to somebody who asks in that moment.
         let _ = self.file.set_len(0);
         // What cannot be given back goes with the descriptor.

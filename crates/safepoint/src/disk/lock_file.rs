@@ -15,6 +15,8 @@ use crate::error::{Error, Result};
 pub struct LockFile {
     file: File,
     path: PathBuf,
+    /// The process that took it.
+    pid: u32,
 }
 
 impl LockFile {
@@ -70,12 +72,17 @@ impl LockFile {
         Self {
             file,
             path: path.to_path_buf(),
+            pid: std::process::id(),
         }
     }
 }
 
 impl Drop for LockFile {
+    /// In a fork of who has it, it is only closed: the lock is the parent's.
     fn drop(&mut self) {
+        if std::process::id() != self.pid {
+            return;
+        }
         // A file that stays is used by the next one.
         let _ = std::fs::remove_file(&self.path);
         // Closing would do, but for a child that was just forked and shares the descriptor until it executes something.

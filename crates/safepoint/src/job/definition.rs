@@ -119,6 +119,24 @@ impl Definition {
         ]
     }
 
+    /// Refuses the directory of a job that no command was given for, whatever changes are accepted.
+    pub(super) fn check_kind(job: &str, stored: &[(String, String)]) -> Result<()> {
+        let Some((_, kind)) = stored.iter().find(|(name, _)| name == "kind") else {
+            return Ok(());
+        };
+        let what = match kind.as_str() {
+            "items" => "the items that a program gives",
+            "steps" => "the steps of a program",
+            "supervise" => "a supervised command",
+            _ => "something else",
+        };
+        Err(Error::new(
+            ErrorKind::Incompatible,
+            format!("job `{job}` holds {what}, not the items of `safepoint run`"),
+        )
+        .with_hint("run that program again to go on, or take another `--name`; `--fresh` begins anew and keeps the old state beside"))
+    }
+
     /// Refuses another `--key` even where changes are accepted: the keys of what is done could not be told any more.
     pub(super) fn check_key_against(&self, job: &str, stored: &[(String, String)]) -> Result<()> {
         let ours = self.key_field.as_deref().unwrap_or("index");

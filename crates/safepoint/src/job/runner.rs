@@ -203,6 +203,7 @@ fn open(path: &JobPath, definition: &Definition, options: &Options) -> Result<Op
     let control = Control::watch(&dir)?;
     let (database, locking) = open_database(path, &dir, definition)?;
     let stored = database.definition()?;
+    Definition::check_kind(&path.name, &stored)?;
     let checked = definition.check_against(&path.name, &stored);
     let changed = checked.is_err();
     if !options.accept_changes {
@@ -456,15 +457,12 @@ fn check(definition: &Definition, options: &Options) -> Result<()> {
 fn prepare_directory(path: &JobPath, fresh: bool, kill_after: Duration) -> Result<StateDir> {
     StateDir::create(&path.root)?;
     if fresh && path.dir().exists() {
-        let old = path.open()?;
-        let owned = owner::take(path)?;
-        // What a killed owner left behind works in the directory that the new run will have.
-        let left = InProgressView::read(&old)?;
-        end_left_behind(&left.suspects(), &state_variable(&old), kill_after)?;
-        let aside = path.root.join(format!("{}.previous", path.name));
-        disk::remove_tree(&aside)?;
-        disk::rename(old.path(), &aside)?;
-        drop(owned);
+        owner::move_aside(path, |old| {
+            // What a killed owner left behind works in the directory that the new run will have.
+            let left = InProgressView::read(old)?;
+            end_left_behind(&left.suspects(), &state_variable(old), kill_after)?;
+            Ok(())
+        })?;
     }
     let dir = StateDir::create(&path.dir())?;
     dir.make_private()?;

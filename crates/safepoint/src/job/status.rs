@@ -64,7 +64,7 @@ pub fn view(path: &JobPath) -> Result<View> {
 }
 
 /// The error for a job with traces of a run and without its database.
-pub(super) fn gone(path: &JobPath) -> Error {
+pub(crate) fn gone(path: &JobPath) -> Error {
     Error::new(
         ErrorKind::Corrupt,
         format!(

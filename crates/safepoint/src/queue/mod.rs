@@ -34,8 +34,8 @@ pub use item::{Counts, OpenItem, State};
 pub use retry::RetryPolicy;
 pub use sqlite::{
     AttemptInBrief, AttemptOrder, AttemptRow, Committed, Database, FORMAT_VERSION, FailureRow,
-    FormatVersion, InProgress, ItemInBrief, ItemRow, JOB_DB, JobRow, Locking, MAX_CRASHES, Problem,
-    Progress, QUEUE_DB, QUEUE_FORMAT_VERSION, Renewed, RunRow, StepStore, Store, StoreOptions,
-    View, ViewFilter, sqlite_version,
+    FormatVersion, InProgress, ItemInBrief, ItemRow, JOB_DB, JobRow, KnownItem, Locking,
+    MAX_CRASHES, Problem, Progress, QUEUE_DB, QUEUE_FORMAT_VERSION, Renewed, RunRow, StepStore,
+    Store, StoreOptions, View, ViewFilter, sqlite_version,
 };
 pub use step::{EffectRow, EffectState, StepChange, StepCounts, StepRow, StepState};

@@ -7,16 +7,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::doubt::{Answer, InDoubt};
-use super::inside::Inside;
-use super::name;
-use super::notice::Notice;
-use super::room::{AskedEffect, Room, count};
+use super::effect_in_progress::EffectBegin;
 use super::scope::Scope;
-use super::value;
-use crate::clock::wall_ms;
-use crate::error::{Error, Result};
-use crate::queue::{EffectState, StepChange};
-use crate::shutdown::Unit;
+use crate::error::Error;
 
 /// What came of an effect.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -109,165 +102,46 @@ impl Scope {
         T: Serialize + DeserializeOwned,
         E: From<Error> + Display,
     {
-        let room = &*self.room;
-        let key = self.whole(key.as_ref());
-        name::check(&key)?;
-        let unit = match &room.token {
-            None => None,
-            Some(token) => match token.unit(&key) {
-                None => return Ok(Effect::Stopped),
-                unit => unit,
-            },
-        };
-        let asked = room.ask_effect(&key)?;
-        let row = room.store.effect(&key)?;
-        let run = row.as_ref().map_or(0, |row| row.run);
-        let asking = Asking {
-            room,
-            key: &key,
-            asked,
-            unit,
-        };
-        let idempotency_key = match row {
-            None => uuid::Uuid::now_v7().to_string(),
-            Some(row) => match row.state {
-                EffectState::Complete => {
-                    let json = row.result.unwrap_or_default();
-                    let way_out = match row.duration_us {
-                        Some(_) => {
-                            "the program changed: ask for it as the type that it was recorded as"
-                        }
-                        None => {
-                            "it is what somebody said of it: say it anew with `safepoint steps resolve`"
-                        }
-                    };
-                    let value = value::read(&format!("effect `{key}`"), &json, way_out)?;
-                    asking.end();
-                    room.tell(|| Notice::EffectSkipped { key, run });
-                    return Ok(Effect::Complete(value));
+        let begun = match self.begin_effect(key)? {
+            EffectBegin::Complete(value) => return Ok(Effect::Complete(value)),
+            EffectBegin::Held => return Ok(Effect::Held),
+            EffectBegin::Stopped => return Ok(Effect::Stopped),
+            EffectBegin::Begun(begun) => begun,
+            EffectBegin::InDoubt(doubt) => match in_doubt {
+                InDoubt::RunAgain => doubt.run_again()?,
+                InDoubt::Hold => {
+                    doubt.hold()?;
+                    return Ok(Effect::Held);
                 }
-                EffectState::Held => return Ok(asking.held(run)),
-                EffectState::Released => row.idempotency_key,
-                EffectState::Intended => {
-                    room.tell(|| Notice::EffectInDoubt {
-                        key: key.clone(),
-                        run,
-                    });
-                    match in_doubt {
-                        InDoubt::RunAgain => row.idempotency_key,
-                        InDoubt::Hold => {
-                            let change = StepChange::Held {
-                                key: key.as_str().into(),
-                            };
-                            room.store.write(change, None)?;
-                            return Ok(asking.held(run));
-                        }
-                        InDoubt::Ask(check) => match check(&row.idempotency_key)? {
-                            Answer::NotDone => row.idempotency_key,
-                            Answer::Completed(value) => {
-                                let value = asking.complete(&value, None)?;
-                                return Ok(Effect::Complete(value));
-                            }
-                        },
+                InDoubt::Ask(check) => match check(doubt.idempotency_key())? {
+                    Answer::NotDone => doubt.run_again()?,
+                    Answer::Completed(value) => {
+                        return doubt
+                            .complete(&value)
+                            .map(Effect::Complete)
+                            .map_err(E::from);
                     }
-                }
+                },
             },
         };
-        let intended = StepChange::Intended {
-            key: key.as_str().into(),
-            idempotency_key: idempotency_key.as_str().into(),
-            started_at_ms: wall_ms(),
-        };
-        room.store.write(intended, None)?;
-        room.tell(|| Notice::EffectStarting { key: key.clone() });
-        let began = room.store.clock().now();
         let intent = Intent {
-            idempotency_key,
+            idempotency_key: begun.idempotency_key().to_owned(),
             is_not_done: Cell::new(false),
         };
-        let inside = Inside::begin(room);
-        match body(&intent) {
-            Ok(value) => {
-                let took = room.store.clock().now().since(began);
-                let value = asking.complete(&value, Some(took))?;
-                inside.keep();
-                Ok(Effect::Complete(value))
-            }
+        let ended = begun.within().run(|| body(&intent));
+        match ended {
+            Ok(value) => begun
+                .complete(&value)
+                .map(Effect::Complete)
+                .map_err(E::from),
             Err(error) => {
-                asking.failed(error.to_string(), intent.is_not_done.get())?;
+                if intent.is_not_done.get() {
+                    begun.not_done(error.to_string())?;
+                } else {
+                    begun.fail(error.to_string());
+                }
                 Err(error)
             }
         }
-    }
-}
-
-/// An effect that is asked for.
-struct Asking<'a> {
-    room: &'a Room,
-    key: &'a str,
-    asked: AskedEffect<'a>,
-    unit: Option<Unit<'a>>,
-}
-
-impl Asking<'_> {
-    fn end(self) {
-        self.asked.settle();
-        if let Some(unit) = self.unit {
-            unit.commit();
-        }
-    }
-
-    fn held<T>(self, run: u32) -> Effect<T> {
-        let (room, key) = (self.room, self.key.to_owned());
-        count(&room.tally.held);
-        self.end();
-        room.tell(|| Notice::EffectHeld { key, run });
-        Effect::Held
-    }
-
-    /// Records the result, and gives the value that later runs will get.
-    fn complete<T: Serialize + DeserializeOwned>(
-        self,
-        value: &T,
-        took: Option<std::time::Duration>,
-    ) -> Result<T> {
-        let (room, key) = (self.room, self.key);
-        let recordable = value::record(&format!("effect `{key}`"), value);
-        let (result, value) = recordable.inspect_err(|error| {
-            let doubted = StepChange::Doubted {
-                key: key.into(),
-                error: format!("it has happened, but {error}"),
-            };
-            room.store.submit(doubted, None);
-        })?;
-        let change = StepChange::Completed {
-            key: key.into(),
-            duration_us: took.map(|took| u64::try_from(took.as_micros()).unwrap_or(u64::MAX)),
-            result,
-        };
-        room.store.write(change, None)?;
-        count(&room.tally.effects);
-        self.end();
-        room.tell(|| Notice::EffectComplete {
-            key: key.to_owned(),
-            took: took.unwrap_or_default(),
-        });
-        Ok(value)
-    }
-
-    /// Notes why it failed; if it has certainly not happened, it is not in doubt.
-    fn failed(self, error: String, is_not_done: bool) -> Result<()> {
-        let key = self.key.into();
-        if is_not_done {
-            let error = Some(error);
-            return self
-                .room
-                .store
-                .write(StepChange::Released { key, error }, None);
-        }
-        self.room
-            .store
-            .submit(StepChange::Doubted { key, error }, None);
-        Ok(())
     }
 }

@@ -3,24 +3,19 @@
 //! A loop that asks for a step again after its error asks for all that is inside it again. What was settled there is recorded, so it is given and not
 //! repeated; but a name means one step, and without this it would be refused as asked for twice.
 //!
-//! What is inside is told by the thread: all that is settled between the begin and the end of a body, on the thread that runs it. Steps and effects on other
-//! threads that a body starts are not seen, and stay settled.
+//! What is inside is told by the thread, when it begins: all that begins while a body runs there. Steps and effects on other threads that a body starts are
+//! not seen, and stay settled, unless those threads say so with [`Within::run`].
 
 use std::cell::RefCell;
 use std::marker::PhantomData;
 use std::ptr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::room::Room;
 
 thread_local! {
-    /// The bodies in progress on this thread, the outermost first.
-    static BODIES: RefCell<Vec<Body>> = const { RefCell::new(Vec::new()) };
-}
-
-struct Body {
-    /// Only compared: a body may hold steps of another directory. While the body runs, its room stays where it is.
-    room: *const Room,
-    settled: Vec<Settled>,
+    /// The bodies that this thread is in, the outermost first.
+    static BODIES: RefCell<Vec<Arc<Body>>> = const { RefCell::new(Vec::new()) };
 }
 
 /// A name or a key that was asked for in this run, and may not be asked for again.
@@ -30,62 +25,136 @@ pub(super) enum Settled {
     Effect(String),
 }
 
-/// A body in progress. Unless it is [kept](Self::keep), what was settled inside it may be asked for again.
-pub(super) struct Inside<'a> {
-    room: &'a Room,
-    is_kept: bool,
-    /// It belongs to its thread.
-    _thread: PhantomData<*const ()>,
+/// The inside of a step, an effect or a stage in progress.
+#[derive(Debug)]
+pub(super) struct Body {
+    /// Its address; only compared. A thread may be in bodies of several directories.
+    room: usize,
+    place: Place,
+    /// `None` once it has ended: what is settled later is nobody's.
+    settled: Mutex<Option<Vec<Settled>>>,
 }
 
-impl<'a> Inside<'a> {
-    pub(super) fn begin(room: &'a Room) -> Self {
-        with_bodies(|bodies| {
-            bodies.push(Body {
-                room,
-                settled: Vec::new(),
-            });
+impl Body {
+    fn lock(&self) -> MutexGuard<'_, Option<Vec<Settled>>> {
+        self.settled.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn end(&self) -> Vec<Settled> {
+        self.lock().take().unwrap_or_default()
+    }
+}
+
+/// What something is inside of: nothing, or a body.
+#[derive(Debug, Clone)]
+pub(super) struct Place(Option<Arc<Body>>);
+
+impl Place {
+    /// The innermost body of the room that this thread is in.
+    pub(super) fn here(room: &Arc<Room>) -> Self {
+        let address = address(room);
+        let innermost = with_bodies(|bodies| {
+            let of_room = |body: &&Arc<Body>| body.room == address;
+            bodies.iter().rev().find(of_room).map(Arc::clone)
         });
+        Self(innermost.flatten())
+    }
+
+    /// Notes what was settled here.
+    pub(super) fn note(&self, settled: impl IntoIterator<Item = Settled>) {
+        if let Self(Some(body)) = self
+            && let Some(noted) = body.lock().as_mut()
+        {
+            noted.extend(settled);
+        }
+    }
+}
+
+/// A body in progress. Unless it is [kept](Self::keep), what was settled inside it may be asked for again.
+#[derive(Debug)]
+pub(super) struct Inside {
+    room: Arc<Room>,
+    body: Arc<Body>,
+}
+
+impl Inside {
+    pub(super) fn begin(room: &Arc<Room>, place: Place) -> Self {
+        let body = Body {
+            room: address(room),
+            place,
+            settled: Mutex::new(Some(Vec::new())),
+        };
         Self {
-            room,
-            is_kept: false,
-            _thread: PhantomData,
+            room: Arc::clone(room),
+            body: Arc::new(body),
+        }
+    }
+
+    pub(super) fn within(&self) -> Within {
+        Within {
+            body: Arc::clone(&self.body),
         }
     }
 
     /// It ended well: what was settled inside it stays so, unless a body around it fails.
-    pub(super) fn keep(mut self) {
-        self.is_kept = true;
+    pub(super) fn keep(self) {
+        self.body.place.note(self.body.end());
     }
 }
 
-impl Drop for Inside<'_> {
+impl Drop for Inside {
     fn drop(&mut self) {
-        // Bodies end in the reverse order of their beginnings, so the last one is this one.
-        let body = with_bodies(Vec::pop).flatten();
-        let settled = body.map(|body| body.settled).unwrap_or_default();
-        if self.is_kept {
-            note(self.room, settled);
-        } else {
-            for settled in &settled {
-                self.room.unsettle(settled);
-            }
+        for settled in self.body.end() {
+            self.room.unsettle(&settled);
         }
     }
 }
 
-/// Notes what was settled, for the innermost body of the room on this thread.
-pub(super) fn note(room: &Room, settled: impl IntoIterator<Item = Settled>) {
-    with_bodies(|bodies| {
-        let of_room = |body: &&mut Body| ptr::eq(body.room, room);
-        if let Some(body) = bodies.iter_mut().rev().find(of_room) {
-            body.settled.extend(settled);
+/// The inside of a step, an effect or a stage in progress: where its body runs.
+///
+/// Bodies that are closures need not care. A program that begins and completes a step itself, because its body is a future or moves between threads, runs with
+/// this what belongs to it: steps and effects that begin there may be asked for again if the one around them fails.
+#[derive(Debug, Clone)]
+pub struct Within {
+    body: Arc<Body>,
+}
+
+impl Within {
+    /// Runs `code` on this thread as a part of the body.
+    pub fn run<R>(&self, code: impl FnOnce() -> R) -> R {
+        let _entered = Entered::enter(&self.body);
+        code()
+    }
+}
+
+/// While it lives, this thread is in a body.
+struct Entered {
+    /// It belongs to its thread.
+    _thread: PhantomData<*const ()>,
+}
+
+impl Entered {
+    fn enter(body: &Arc<Body>) -> Self {
+        with_bodies(|bodies| bodies.push(Arc::clone(body)));
+        Self {
+            _thread: PhantomData,
         }
-    });
+    }
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        // Bodies are left in the reverse order of their entry, so the last one is this one.
+        drop(with_bodies(Vec::pop));
+    }
+}
+
+fn address(room: &Arc<Room>) -> usize {
+    ptr::from_ref::<Room>(room).addr()
 }
 
 /// `None` while the thread is taken down: steps that a destructor asks for then are of no body.
-fn with_bodies<R>(change: impl FnOnce(&mut Vec<Body>) -> R) -> Option<R> {
+fn with_bodies<R>(change: impl FnOnce(&mut Vec<Arc<Body>>) -> R) -> Option<R> {
     BODIES
         .try_with(|bodies| change(&mut bodies.borrow_mut()))
         .ok()

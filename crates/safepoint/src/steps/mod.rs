@@ -46,13 +46,17 @@
 //!
 //! Lock order: the index and the set of asked effects are each taken alone. Bodies, checks and observers are called without any lock held.
 //!
-//! Deliberately absent: futures (a body blocks its thread; call it from a thread that may), dependencies between steps (that is what code is for), a
+//! A body that is no closure, such as a future, has the long form: [`Step::begin`], [`Scope::begin_effect`], [`Scope::begin_stage`], and the ends of what they
+//! give.
+//!
+//! Deliberately absent: waiting for a sync without a thread (an end blocks; call it from a thread that may), dependencies between steps (that is what code is for), a
 //! limit of time (see [`shutdown`](crate::shutdown)), attempts (a loop around a step that failed asks for it again), other machines, and the
 //! deletion of effects.
 
 mod builder;
 mod doubt;
 mod effect;
+mod effect_in_progress;
 mod index;
 mod inside;
 mod name;
@@ -61,18 +65,24 @@ mod owner;
 mod report;
 mod room;
 mod scope;
+mod stage;
 mod step;
+mod step_in_progress;
 mod value;
 
 pub use builder::Builder;
 pub use doubt::{Answer, InDoubt, Resolution, resolve};
 pub use effect::{Effect, Intent};
+pub use effect_in_progress::{EffectBegin, EffectInDoubt, EffectInProgress};
+pub use inside::Within;
 pub use name::MAX_NAME;
 pub use notice::Notice;
 pub use owner::Steps;
 pub use report::{NAMED, StepsReport};
 pub use scope::Scope;
-pub use step::Step;
+pub use stage::StageInProgress;
+pub use step::{Step, StepBegin};
+pub use step_in_progress::StepInProgress;
 pub use value::MAX_RESULT;
 
 #[cfg(test)]

@@ -44,6 +44,11 @@ impl Steps {
         Builder::new(directory.into())
     }
 
+    /// The number of this run, from 1: a directory that is gone on with has several.
+    pub fn run(&self) -> u32 {
+        self.outermost.room.run()
+    }
+
     /// Ends the run and closes the directory. Scopes that are still there are refused from now on.
     ///
     /// If no stop was asked for, the job counts as completed, unless an effect is held; and names that seem to change from run to run are told.

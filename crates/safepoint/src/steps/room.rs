@@ -3,15 +3,15 @@
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::index::{Changed, Index, Recorded};
-use super::inside::{self, Settled};
+use super::inside::Settled;
 use super::notice::Notice;
 use crate::error::{Error, Result};
 use crate::owner::Ownership;
 use crate::queue::StepStore;
-use crate::shutdown::ShutdownToken;
+use crate::shutdown::{OwnedUnit, ShutdownToken};
 
 pub(super) type Observer = Box<dyn Fn(&Notice) + Send + Sync>;
 
@@ -71,6 +71,15 @@ impl Room {
         self.token.as_ref().is_some_and(ShutdownToken::is_stopping)
     }
 
+    /// Enters a unit where there is a token; `None` once a stop was asked for.
+    pub(super) fn enter(&self, name: &str) -> Option<Entry> {
+        let unit = match &self.token {
+            None => None,
+            Some(token) => Some(token.owned_unit(name.to_owned())?),
+        };
+        Some(Entry { unit })
+    }
+
     /// Tells the observer, which makes the notice only if there is one.
     pub(super) fn tell(&self, notice: impl FnOnce() -> Notice) {
         if let Some(observer) = &self.observer {
@@ -95,10 +104,10 @@ impl Room {
     }
 
     /// Notes that a step is asked for, and says what is recorded of it.
-    pub(super) fn ask(&self, name: &str) -> Result<(AskedStep<'_>, Option<Recorded>)> {
+    pub(super) fn ask(self: &Arc<Self>, name: &str) -> Result<(AskedStep, Option<Recorded>)> {
         let (recorded, changed) = self.index().ask(name)?;
         let asked = AskedStep {
-            room: self,
+            room: Arc::clone(self),
             name: name.to_owned(),
             is_settled: false,
         };
@@ -111,13 +120,13 @@ impl Room {
     }
 
     /// Notes that an effect is asked for.
-    pub(super) fn ask_effect(&self, key: &str) -> Result<AskedEffect<'_>> {
+    pub(super) fn ask_effect(self: &Arc<Self>, key: &str) -> Result<AskedEffect> {
         if !self.effects().insert(key.into()) {
             let error = Error::invalid(format!("effect `{key}` was asked for before in this run"));
             return Err(error.with_hint("give each pass of a loop a key of its own"));
         }
         Ok(AskedEffect {
-            room: self,
+            room: Arc::clone(self),
             key: key.to_owned(),
             is_settled: false,
         })
@@ -158,24 +167,39 @@ impl fmt::Debug for Room {
     }
 }
 
+/// What was let in: a stop waits for it, where there is a token.
+#[derive(Debug)]
+pub(super) struct Entry {
+    unit: Option<OwnedUnit>,
+}
+
+impl Entry {
+    /// It ended well. Dropped without this, it counts as rolled back.
+    pub(super) fn commit(self) {
+        if let Some(unit) = self.unit {
+            unit.commit();
+        }
+    }
+}
+
 /// A step that is asked for; unless it is settled, by an error or a panic too, it may be asked for again.
-pub(super) struct AskedStep<'a> {
-    room: &'a Room,
+#[derive(Debug)]
+pub(super) struct AskedStep {
+    room: Arc<Room>,
     name: String,
     is_settled: bool,
 }
 
-impl AskedStep<'_> {
+impl AskedStep {
     /// It has this for good in this run, unless a body around it fails.
-    pub(super) fn settle(mut self, recorded: Recorded) {
+    pub(super) fn settle(mut self, recorded: Recorded) -> Settled {
         self.is_settled = true;
         self.room.index().settle(&self.name, recorded);
-        let name = std::mem::take(&mut self.name);
-        inside::note(self.room, [Settled::Step(name)]);
+        Settled::Step(std::mem::take(&mut self.name))
     }
 }
 
-impl Drop for AskedStep<'_> {
+impl Drop for AskedStep {
     fn drop(&mut self) {
         if !self.is_settled {
             self.room.index().release(&self.name);
@@ -184,22 +208,22 @@ impl Drop for AskedStep<'_> {
 }
 
 /// An effect that is asked for; unless it is settled, it may be asked for again.
-pub(super) struct AskedEffect<'a> {
-    room: &'a Room,
+#[derive(Debug)]
+pub(super) struct AskedEffect {
+    room: Arc<Room>,
     key: String,
     is_settled: bool,
 }
 
-impl AskedEffect<'_> {
+impl AskedEffect {
     /// It has come to something for good in this run, unless a body around it fails.
-    pub(super) fn settle(mut self) {
+    pub(super) fn settle(mut self) -> Settled {
         self.is_settled = true;
-        let key = std::mem::take(&mut self.key);
-        inside::note(self.room, [Settled::Effect(key)]);
+        Settled::Effect(std::mem::take(&mut self.key))
     }
 }
 
-impl Drop for AskedEffect<'_> {
+impl Drop for AskedEffect {
     fn drop(&mut self) {
         if !self.is_settled {
             self.room.effects().remove(&*self.key);

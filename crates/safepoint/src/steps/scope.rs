@@ -6,9 +6,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::inside::Inside;
 use super::name;
-use super::notice::Notice;
 use super::room::Room;
 use super::step::Step;
 use super::value;
@@ -50,67 +48,6 @@ impl Scope {
     /// Its whole name; empty for the outermost.
     pub fn name(&self) -> &str {
         self.path.as_deref().unwrap_or_default()
-    }
-
-    /// Runs `body` with a scope of that name, and tells when it begins and ends: stages within stages, whose steps may be anything.
-    ///
-    /// `body` returns what a step returns: `None` once a stop was asked for. At its end, names in it that seem to change from run to run are told.
-    /// After an error of it, the stage and all that is inside it may be asked for again.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) for a name that cannot be one, and what `body` returns.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # let directory = tempfile::tempdir().expect("a directory");
-    /// # let steps = safepoint::Steps::open(directory.path().join("state"))?;
-    /// let sum = steps.stage("T0", |tier| -> safepoint::Result<_> {
-    ///     let Some(one) = tier.step("one", || Ok::<_, safepoint::Error>(1))? else { return Ok(None) };
-    ///     let Some(two) = tier.step("two", || Ok::<_, safepoint::Error>(2))? else { return Ok(None) };
-    ///     Ok(Some(one + two))
-    /// })?;
-    /// assert_eq!(sum, Some(3));
-    /// # Ok::<(), safepoint::Error>(())
-    /// ```
-    pub fn stage<R, E: From<Error> + Display>(
-        &self,
-        name: impl AsRef<str>,
-        body: impl FnOnce(&Self) -> std::result::Result<Option<R>, E>,
-    ) -> std::result::Result<Option<R>, E> {
-        let stage = self.scope(name);
-        name::check(stage.name())?;
-        let room = &*self.room;
-        let name = || stage.name().to_owned();
-        room.tell(|| Notice::Starting { name: name() });
-        let began = room.store.clock().now();
-        let inside = Inside::begin(room);
-        let ended = body(&stage);
-        let cut_off = || {
-            room.tell(|| Notice::Interrupted {
-                name: name(),
-                run: room.run(),
-            });
-        };
-        match &ended {
-            Ok(Some(_)) => {
-                inside.keep();
-                let took = room.store.clock().now().since(began);
-                let changed = room.index().take_changed(stage.name());
-                room.tell_changed(changed);
-                room.tell(|| Notice::Complete { name: name(), took });
-            }
-            Ok(None) => cut_off(),
-            // It may have failed because of the stop.
-            Err(_) if room.is_stopping() => cut_off(),
-            Err(error) => room.tell(|| Notice::Failed {
-                name: name(),
-                error: error.to_string(),
-                memoised_in: None,
-            }),
-        }
-        ended
     }
 
     /// Gives the recorded result of the step `name`, or runs `body` and records what it returns. `None` once a stop was asked for.

@@ -1,22 +1,21 @@
-//! One step: skipped, or run and recorded.
+//! One step: skipped, or begun.
 
 use std::fmt;
 use std::fmt::Display;
+use std::sync::Arc;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::index::Recorded;
-use super::inside::Inside;
+use super::inside::Place;
 use super::name;
 use super::notice::Notice;
-use super::room::{AskedStep, Room, count};
+use super::room::{AskedStep, Entry, Room, count};
 use super::scope;
-use super::value;
-use crate::clock::wall_ms;
+use super::step_in_progress::StepInProgress;
 use crate::error::{Error, ErrorKind, Result};
-use crate::queue::{InProgress, StepChange, StepState};
-use crate::shutdown::Unit;
+use crate::queue::StepState;
 
 /// A step with its options, from [`Scope::at`](super::Scope::at).
 ///
@@ -34,31 +33,29 @@ use crate::shutdown::Unit;
 /// ```
 #[must_use = "a step does nothing until `run`"]
 pub struct Step<'a, T> {
-    room: &'a Room,
+    room: &'a Arc<Room>,
     name: String,
     check: Option<Check<'a, T>>,
     memoises_errors: bool,
 }
 
 /// Whether a recorded result still holds.
-type Check<'a, T> = Box<dyn FnOnce(&T) -> bool + 'a>;
+type Check<'a, T> = Box<dyn FnOnce(&T) -> Result<bool> + 'a>;
 
-/// A step that has begun.
-struct Begun<'a> {
-    room: &'a Room,
-    /// Ends before the step itself is settled, which is noted in the step around it.
-    inside: Inside<'a>,
-    asked: AskedStep<'a>,
-    unit: Option<Unit<'a>>,
-    name: &'a str,
-    mark: InProgress,
-    started_at_ms: i64,
-    began: crate::clock::Moment,
-    ran_before: bool,
+/// What came of [asking](Step::begin) for a step.
+#[derive(Debug)]
+#[must_use = "a step that has begun is cut off when it is dropped"]
+pub enum StepBegin<T> {
+    /// It is complete: its recorded result.
+    Recorded(T),
+    /// It is to run now.
+    Begun(StepInProgress),
+    /// A stop was asked for before it began.
+    Stopped,
 }
 
 impl<'a, T> Step<'a, T> {
-    pub(super) fn new(room: &'a Room, name: String) -> Self {
+    pub(super) fn new(room: &'a Arc<Room>, name: String) -> Self {
         Self {
             room,
             name,
@@ -69,7 +66,12 @@ impl<'a, T> Step<'a, T> {
 
     /// Asks `check` whether a recorded result still holds, for example whether the file that it names is there. If not, that is told and the step
     /// runs again. What the step returns when it runs is not checked.
-    pub fn check(mut self, check: impl FnOnce(&T) -> bool + 'a) -> Self {
+    pub fn check(self, check: impl FnOnce(&T) -> bool + 'a) -> Self {
+        self.try_check(|value| Ok(check(value)))
+    }
+
+    /// As [`check`](Self::check), with a check that may fail: then the error is passed on, and the step stays as it was recorded.
+    pub fn try_check(mut self, check: impl FnOnce(&T) -> Result<bool> + 'a) -> Self {
         self.check = Some(Box::new(check));
         self
     }
@@ -98,6 +100,48 @@ impl<T: Serialize + DeserializeOwned> Step<'_, T> {
         self,
         body: impl FnOnce() -> std::result::Result<T, E>,
     ) -> std::result::Result<Option<T>, E> {
+        let begun = match self.begin()? {
+            StepBegin::Recorded(value) => return Ok(Some(value)),
+            StepBegin::Stopped => return Ok(None),
+            StepBegin::Begun(begun) => begun,
+        };
+        let ended = begun.within().run(body);
+        match ended {
+            Ok(value) => begun.complete(&value).map(Some).map_err(E::from),
+            Err(error) => {
+                begun.fail(error.to_string())?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Gives the recorded result, or begins the step: the form for a body that is no closure, such as a future or one that another thread ends.
+    ///
+    /// The body runs between this and [`StepInProgress::complete`]; that also is where it blocks, for its sync.
+    ///
+    /// # Errors
+    ///
+    /// As [`run`](Self::run), but for what `body` returns.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use safepoint::steps::StepBegin;
+    ///
+    /// # let directory = tempfile::tempdir().expect("a directory");
+    /// # let steps = safepoint::Steps::open(directory.path().join("state"))?;
+    /// let answer: i32 = match steps.at("ask").begin()? {
+    ///     StepBegin::Recorded(answer) => answer,
+    ///     StepBegin::Begun(step) => {
+    ///         // Anything may happen here, on any thread. Dropped, the step is cut off.
+    ///         std::thread::spawn(move || step.complete(&42)).join().expect("no panic")?
+    ///     }
+    ///     StepBegin::Stopped => return Ok(()),
+    /// };
+    /// assert_eq!(answer, 42);
+    /// # Ok::<(), safepoint::Error>(())
+    /// ```
+    pub fn begin(self) -> Result<StepBegin<T>> {
         let Self {
             room,
             name,
@@ -105,24 +149,20 @@ impl<T: Serialize + DeserializeOwned> Step<'_, T> {
             memoises_errors,
         } = self;
         name::check(&name)?;
-        let unit = match &room.token {
-            None => None,
-            Some(token) => match token.unit(&name) {
-                None => return Ok(None),
-                unit => unit,
-            },
+        let Some(entry) = room.enter(&name) else {
+            return Ok(StepBegin::Stopped);
         };
         let (asked, recorded) = room.ask(&name)?;
         match recorded {
             Some(found) if found.state == StepState::Complete => {
                 let value: T = scope::read(room, &name)?.ok_or_else(|| gone(&name))?;
-                if check.is_none_or(|check| check(&value)) {
-                    skip(room, asked, unit, found);
+                if check.map_or(Ok(true), |check| check(&value))? {
+                    skip(room, asked, entry, found);
                     room.tell(|| Notice::Skipped {
                         name,
                         run: found.run,
                     });
-                    return Ok(Some(value));
+                    return Ok(StepBegin::Recorded(value));
                 }
                 room.tell(|| Notice::RunsAgain {
                     name: name.clone(),
@@ -132,165 +172,26 @@ impl<T: Serialize + DeserializeOwned> Step<'_, T> {
             Some(found) if found.memoised && memoises_errors => {
                 let row = room.store.step(&name)?;
                 let error = row.and_then(|row| row.error).unwrap_or_default();
-                skip(room, asked, unit, found);
+                skip(room, asked, entry, found);
                 let memoised = memoised(&name, found.run, &error);
                 room.tell(|| Notice::Failed {
                     name,
                     error,
                     memoised_in: Some(found.run),
                 });
-                return Err(memoised.into());
+                return Err(memoised);
             }
             _ => {}
         }
-        let started_at_ms = wall_ms();
-        // The file may lose it as soon as the step has begun.
-        let ran_before = room.index().begin(&name);
-        let mark = room.store.begin(&name, started_at_ms)?;
-        let begun = Begun {
-            room,
-            inside: Inside::begin(room),
-            asked,
-            unit,
-            name: &name,
-            mark,
-            started_at_ms,
-            began: room.store.clock().now(),
-            ran_before,
-        };
-        room.tell(|| Notice::Starting { name: name.clone() });
-        match in_progress(&begun, body) {
-            Ok(value) => begun.complete(&value).map(Some).map_err(E::from),
-            Err(error) => {
-                begun.failed(error.to_string(), memoises_errors)?;
-                Err(error)
-            }
-        }
-    }
-}
-
-/// Runs the body. A panic of it is noted, and goes on.
-fn in_progress<T, E>(
-    begun: &Begun<'_>,
-    body: impl FnOnce() -> std::result::Result<T, E>,
-) -> std::result::Result<T, E> {
-    struct Unwinding<'a>(&'a Begun<'a>);
-    impl Drop for Unwinding<'_> {
-        fn drop(&mut self) {
-            self.0.note_failure("it panicked".to_owned());
-        }
-    }
-    let unwinding = Unwinding(begun);
-    let ended = body();
-    std::mem::forget(unwinding);
-    ended
-}
-
-impl Begun<'_> {
-    /// Records the result, and gives the value that later runs will get.
-    fn complete<T: Serialize + DeserializeOwned>(self, value: &T) -> Result<T> {
-        let took = self.room.store.clock().now().since(self.began);
-        let recordable = value::record(&format!("step `{}`", self.name), value);
-        let (result, value) = match recordable {
-            Ok(recordable) => recordable,
-            Err(error) => {
-                self.note_failure(error.to_string());
-                return Err(error);
-            }
-        };
-        let change = StepChange::Complete {
-            name: self.name.into(),
-            started_at_ms: self.started_at_ms,
-            duration_us: u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
-            result,
-        };
-        self.room.store.write(change, Some(self.mark))?;
-        self.inside.keep();
-        self.asked.settle(Recorded {
-            state: StepState::Complete,
-            memoised: true,
-            run: self.room.run(),
-        });
-        count(&self.room.tally.complete);
-        if self.ran_before {
-            count(&self.room.tally.ran_again);
-        }
-        if let Some(unit) = self.unit {
-            unit.commit();
-        }
-        self.room.tell(|| Notice::Complete {
-            name: self.name.to_owned(),
-            took,
-        });
-        Ok(value)
-    }
-
-    fn failure(&self, error: String, memoised: bool) -> StepChange {
-        let took = self.room.store.clock().now().since(self.began);
-        StepChange::Failed {
-            name: self.name.into(),
-            started_at_ms: self.started_at_ms,
-            duration_us: u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
-            error,
-            memoised,
-        }
-    }
-
-    /// Notes an error for those who look at the job; the next run takes no notice of it.
-    fn note_failure(&self, error: String) {
-        self.room
-            .store
-            .submit(self.failure(error, false), Some(self.mark));
-    }
-
-    /// Records the error where that is wanted; otherwise it is only noted for those who look.
-    fn failed(self, error: String, memoised: bool) -> Result<()> {
-        let name = || self.name.to_owned();
-        if self.room.is_stopping() {
-            // It may have failed because of the stop, so it has neither failed nor ended: it was cut off.
-            let cut_off = StepChange::Begun {
-                name: self.name.into(),
-                started_at_ms: self.started_at_ms,
-            };
-            self.room.store.submit(cut_off, Some(self.mark));
-            self.room.tell(|| Notice::Interrupted {
-                name: name(),
-                run: self.room.run(),
-            });
-            return Ok(());
-        }
-        count(&self.room.tally.failed);
-        if memoised {
-            let change = self.failure(error.clone(), true);
-            self.room.store.write(change, Some(self.mark))?;
-            self.inside.keep();
-            self.asked.settle(Recorded {
-                state: StepState::Failed,
-                memoised,
-                run: self.room.run(),
-            });
-            if let Some(unit) = self.unit {
-                unit.commit();
-            }
-        } else {
-            self.note_failure(error.clone());
-        }
-        self.room.tell(|| Notice::Failed {
-            name: name(),
-            error,
-            memoised_in: None,
-        });
-        Ok(())
+        StepInProgress::begin(room, name, asked, entry, memoises_errors).map(StepBegin::Begun)
     }
 }
 
 /// Takes what is recorded.
-fn skip(room: &Room, asked: AskedStep<'_>, unit: Option<Unit<'_>>, found: Recorded) {
-    asked.settle(found);
+fn skip(room: &Arc<Room>, asked: AskedStep, entry: Entry, found: Recorded) {
+    Place::here(room).note([asked.settle(found)]);
     count(&room.tally.skipped);
-    if let Some(unit) = unit {
-        unit.commit();
-    }
+    entry.commit();
 }
 
 /// While a step is asked for, nobody forgets it or runs it.

@@ -1113,3 +1113,137 @@ fn what_a_person_said_can_be_said_anew_and_what_the_body_returned_cannot() {
     steps.close().expect("closed");
     assert_eq!(done("19").expect_err("refused").kind(), ErrorKind::Invalid);
 }
+
+/// Begins a step that is not recorded.
+fn begun(steps: &Scope, name: &str) -> StepInProgress {
+    match steps.at::<u32>(name).begin().expect("asked") {
+        StepBegin::Begun(step) => step,
+        other => unreachable!("it is not recorded: {other:?}"),
+    }
+}
+
+#[test]
+fn a_step_may_begin_on_one_thread_and_end_on_another() {
+    let place = Place::new();
+    let steps = place.open();
+    let step = begun(&steps, "far");
+    assert_eq!(step.name(), "far");
+    let ended = std::thread::spawn(move || step.complete(&7));
+    assert_eq!(ended.join().expect("no panic").expect("written"), 7);
+    assert!(matches!(
+        steps.scope("T0").at::<u32>("far").begin(),
+        Ok(StepBegin::Begun(_))
+    ));
+    steps.close().expect("closed");
+    let steps = place.open();
+    assert!(matches!(
+        steps.at("far").begin(),
+        Ok(StepBegin::Recorded(7))
+    ));
+}
+
+#[test]
+fn a_step_in_progress_that_is_dropped_is_cut_off_and_not_failed() {
+    let place = Place::new();
+    let steps = place.open();
+    drop(begun(&steps, "left"));
+    assert_eq!(
+        place.told(),
+        [
+            "Stage: left - Starting",
+            "Stage: left - Interrupted in run 1"
+        ]
+    );
+    let failed = begun(&steps, "left");
+    failed.fail("the oven is cold".to_owned()).expect("noted");
+    assert_eq!(place.told()[1], "Stage: left - Failed: the oven is cold");
+    assert_eq!(steps.step("left", || ok(1)).expect("run"), Some(1));
+    let report = steps.close().expect("closed");
+    assert_eq!((report.complete, report.failed), (1, 1));
+}
+
+#[test]
+fn what_begins_within_a_step_is_inside_of_it_on_any_thread() {
+    let place = Place::new();
+    let steps = place.open();
+    let outer = begun(&steps, "outer");
+    let within = outer.within();
+    std::thread::scope(|threads| {
+        threads.spawn(|| within.run(|| steps.step("inner", || ok(1)).expect("run")));
+        threads.spawn(|| steps.step("beside", || ok(1)).expect("run"));
+    });
+    // It began inside, and ends when the outer one is over: it is nobody's then, and stays asked for.
+    let late = within.run(|| begun(&steps, "late"));
+    outer.fail("no".to_owned()).expect("noted");
+    late.complete(&1).expect("written");
+    let again = begun(&steps, "outer");
+    assert_eq!(steps.step("inner", never).expect("given again"), Some(1));
+    for name in ["beside", "late"] {
+        assert!(steps.step(name, never::<u32>).is_err(), "{name}");
+    }
+    again.complete(&1).expect("written");
+}
+
+#[test]
+fn a_stop_waits_for_a_step_in_progress_wherever_it_ends() {
+    let place = Place::new();
+    let shutdown = Shutdown::builder().build().expect("built");
+    let steps = place.builder().token(&shutdown.token()).open();
+    let steps = steps.expect("opened");
+    let step = begun(&steps, "slow");
+    shutdown
+        .token()
+        .request(StopRequest::graceful(Source::User, "enough"));
+    assert!(matches!(
+        steps.at::<u32>("next").begin(),
+        Ok(StepBegin::Stopped)
+    ));
+    assert!(matches!(
+        steps.begin_effect::<u32>("pay"),
+        Ok(EffectBegin::Stopped)
+    ));
+    let ending = std::thread::spawn(move || step.complete(&1));
+    let report = shutdown.finish();
+    assert_eq!(ending.join().expect("no panic").expect("written"), 1);
+    assert!(report.is_clean(), "{report}");
+    assert_eq!(report.units.committed, 1);
+}
+
+#[test]
+fn an_effect_in_progress_that_is_dropped_is_in_doubt_and_one_in_doubt_stays_so() {
+    let place = Place::new();
+    let steps = place.open();
+    let EffectBegin::Begun(effect) = steps.begin_effect::<u32>("pay").expect("asked") else {
+        unreachable!("it is new");
+    };
+    let key = effect.idempotency_key().to_owned();
+    drop(effect);
+    for _ in 0..2 {
+        let EffectBegin::InDoubt(doubt) = steps.begin_effect::<u32>("pay").expect("asked") else {
+            unreachable!("it was not settled");
+        };
+        assert_eq!(doubt.idempotency_key(), key);
+    }
+    let EffectBegin::InDoubt(doubt) = steps.begin_effect::<u32>("pay").expect("asked") else {
+        unreachable!("it was not settled");
+    };
+    let again = doubt.run_again().expect("written");
+    assert_eq!(again.idempotency_key(), key);
+    assert_eq!(again.complete(&4711).expect("written"), 4711);
+    assert_eq!(place.effect("pay").state, EffectState::Complete);
+}
+
+#[test]
+fn a_check_that_fails_is_passed_on_and_changes_nothing() {
+    let place = Place::new();
+    let steps = place.open();
+    steps.step("fetch", || ok(1)).expect("run");
+    steps.close().expect("closed");
+    let steps = place.open();
+    let refused = steps
+        .at::<u32>("fetch")
+        .try_check(|_| Err(Error::new(ErrorKind::Io, "the disk is away")))
+        .run(never);
+    assert_eq!(refused.expect_err("passed on").kind(), ErrorKind::Io);
+    assert_eq!(steps.step("fetch", never).expect("recorded"), Some(1));
+}

@@ -35,6 +35,7 @@
 //! Deliberately absent: an owner (any number of processes of one user share a directory), an index (names of files are the truth), entries that
 //! expire with time, and a limit of the wait for another's computation.
 
+mod claim;
 mod entries;
 mod name;
 mod notice;
@@ -47,11 +48,13 @@ mod tests;
 mod turns;
 
 use std::path::Path;
+use std::sync::Arc;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
+pub use self::claim::{Claim, Claimed};
 pub use self::entries::{Cleared, Entry, EntryDetails, Validated};
 use self::name::Wanted;
 pub use self::name::{MAX_FINGERPRINT, MAX_KEY};
@@ -65,7 +68,7 @@ use self::turns::Turns;
 use super::element::ElementType;
 use super::fingerprint::Fingerprint;
 use super::gathered::Gathered;
-use super::loaded::{Checkpoint, Target};
+use super::loaded::{Checkpoint, Places, Target};
 use super::metadata::{Details, Generation, Metadata};
 use super::notice::Observer;
 use super::read::OpenFile;
@@ -88,7 +91,7 @@ pub struct Cache {
     place: Place,
     writing: Writing,
     room: Room,
-    turns: Turns,
+    turns: Arc<Turns>,
     counters: Counters,
     observer: Observer<Notice>,
 }
@@ -116,7 +119,7 @@ impl Cache {
                 workers: settings.workers,
             },
             room: Room::new(settings.at_most_bytes),
-            turns: Turns::default(),
+            turns: Arc::default(),
             counters: Counters::default(),
             observer: settings.observer,
         }
@@ -155,7 +158,7 @@ impl Cache {
         T: Serialize + DeserializeOwned,
         E: From<Error>,
     {
-        let read = |file: &OpenFile| self.read(file, &mut [])?.value();
+        let read = |file: &OpenFile| self.read(file, &mut Places::Given(&mut []))?.value();
         self.get_or_keep(key, fingerprint, read, state_of_value, compute)
     }
 
@@ -190,14 +193,15 @@ impl Cache {
                     format!("there is no memory for {bytes} bytes"),
                 )
             })?;
-            self.read(file, &mut [Target::array(ARRAY, &mut array)])?;
+            let targets = &mut [Target::array(ARRAY, &mut array)];
+            self.read(file, &mut Places::Given(targets))?;
             Ok(array)
         };
         self.get_or_keep(key, fingerprint, read, state_of_array, compute)
     }
 
-    fn read(&self, file: &OpenFile, targets: &mut [Target<'_>]) -> Result<Checkpoint> {
-        Checkpoint::read(file, targets, self.writing.workers)
+    fn read(&self, file: &OpenFile, places: &mut Places<'_, '_>) -> Result<Checkpoint> {
+        Checkpoint::read(file, places, self.writing.workers)
     }
 
     fn get_or_keep<T, E: From<Error>>(
@@ -225,12 +229,7 @@ impl Cache {
         let clock = Clock::start();
         let value = compute()?;
         Counters::count(&self.counters.computed);
-        let took = clock.now().since(Moment::default());
-        let metadata = metadata(&wanted, took);
-        match state(&value).and_then(|state| self.keep(&wanted, &state, metadata)) {
-            Ok(()) => {}
-            Err(error) => self.tell_not_kept(&wanted, &error),
-        }
+        self.keep_or_tell(&wanted, state(&value), &clock);
         drop((lock, turn));
         Ok(value)
     }
@@ -243,7 +242,7 @@ impl Cache {
     fn look<T>(
         &self,
         wanted: &Wanted,
-        read: &impl Fn(&OpenFile) -> Result<T>,
+        read: impl FnOnce(&OpenFile) -> Result<T>,
     ) -> Result<Option<T>> {
         let file = match OpenFile::open(&self.place.entry(&wanted.name)) {
             Ok(file) => file,
@@ -269,12 +268,25 @@ impl Cache {
         match LockFile::wait(&self.place.lock(&wanted.name)) {
             Ok(lock) => Some(lock),
             Err(error) => {
-                self.observer.tell(&Notice::NotLocked {
-                    key: wanted.key.clone(),
-                    why: error.chain(),
-                });
+                self.tell_not_locked(wanted, &error);
                 None
             }
+        }
+    }
+
+    fn tell_not_locked(&self, wanted: &Wanted, error: &Error) {
+        self.observer.tell(&Notice::NotLocked {
+            key: wanted.key.clone(),
+            why: error.chain(),
+        });
+    }
+
+    /// Keeps what was computed since `clock` was started, or tells why not.
+    fn keep_or_tell(&self, wanted: &Wanted, state: Result<State<'_>>, clock: &Clock) {
+        let took = clock.now().since(Moment::default());
+        let kept = state.and_then(|state| self.keep(wanted, &state, metadata(wanted, took)));
+        if let Err(error) = kept {
+            self.tell_not_kept(wanted, &error);
         }
     }
 

@@ -6,6 +6,7 @@
 mod attempt_rows;
 mod database;
 mod failure;
+mod known_rows;
 mod queue_claims;
 mod queue_file;
 mod queue_rows;
@@ -20,6 +21,7 @@ mod write;
 
 pub use attempt_rows::{AttemptInBrief, AttemptOrder, ItemInBrief};
 pub use database::{Database, JobRow, Locking, MAX_CRASHES, Progress, Renewed};
+pub use known_rows::KnownItem;
 pub(super) use queue_file::{QueueFile, Terms};
 pub use queue_schema::{QUEUE_DB, QUEUE_FORMAT_VERSION};
 pub(super) use queue_view::validate_queue;

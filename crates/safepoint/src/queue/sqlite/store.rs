@@ -130,6 +130,12 @@ impl Store {
         }
     }
 
+    /// Has what was submitted committed now, without waiting for it.
+    pub fn hurry(&self) {
+        self.shared.lock().questions.push(Box::new(|_| ()));
+        self.shared.arrived.notify_one();
+    }
+
     /// Items that may be attempted at `now_ms`, those due first at first; everything submitted before is taken into account.
     ///
     /// # Errors
@@ -219,7 +225,7 @@ impl Store {
     }
 
     /// Runs `question` on the writer thread, after everything submitted so far, and waits for its answer.
-    fn ask<T: Send + 'static>(
+    pub(super) fn ask<T: Send + 'static>(
         &self,
         question: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
     ) -> Result<T> {

@@ -1,0 +1,48 @@
+"""What a function can say of an attempt other than to return or to fail."""
+
+from __future__ import annotations
+
+import traceback
+from datetime import timedelta
+
+
+class Retry(Exception):
+    """Raised by the function for an item: this attempt failed, and the next one should wait ``after`` seconds.
+
+    ::
+
+        raise safepoint.Retry("the file server is away", after=2.5)
+
+    Without ``after`` it is like any other exception: the wait grows with each attempt. The number of attempts is
+    limited all the same.
+    """
+
+    def __init__(self, message: str = "", *, after: float | timedelta | None = None) -> None:
+        super().__init__(message)
+        self.after = after.total_seconds() if isinstance(after, timedelta) else after
+
+
+class Refuse(Exception):
+    """Raised by the function for an item that another attempt cannot help: it is dead at once.
+
+    ::
+
+        raise safepoint.Refuse("not an image")
+    """
+
+
+#: How much of a traceback is kept.
+_DETAILS = 4096
+
+
+def in_words(error: BaseException) -> tuple[str, str, bool, float | None]:
+    """An exception as a line, its traceback, whether to attempt again, and after how many seconds."""
+    text = str(error)
+    if isinstance(error, (Retry, Refuse)):
+        line = text or type(error).__name__
+    else:
+        line = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    details = "".join(traceback.format_exception(error))
+    again = not isinstance(error, Refuse)
+    after = error.after if isinstance(error, Retry) else None
+    return line, details[-_DETAILS:], again, after
