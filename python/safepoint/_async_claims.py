@@ -6,7 +6,7 @@ import asyncio
 import threading
 from typing import TYPE_CHECKING, Any
 
-from ._errors import Stopped
+from ._errors import ClosedError, Stopped
 
 if TYPE_CHECKING:
     from . import _native
@@ -49,7 +49,7 @@ class AsyncClaims:
             return None
         except asyncio.CancelledError:
             if lease.done() and not lease.cancelled() and lease.exception() is None:
-                lease.result().release_later()
+                _give_back([lease.result()])
             raise
         finally:
             # From here on nothing is given to it: see `_give`.
@@ -83,8 +83,7 @@ class AsyncClaims:
                     self.loop.call_soon_threadsafe(self._give, leases)
                 except RuntimeError:
                     # The loop is closed, and nobody is left to take them.
-                    for lease in leases:
-                        lease.release_later()
+                    _give_back(leases)
 
     def _give(self, leases: list[_native.Lease]) -> None:
         """In the loop's thread: so a coroutine is cancelled either before, or with the lease in its hands."""
@@ -95,7 +94,7 @@ class AsyncClaims:
                 if self._waiting:
                     self._waiting.pop(0).set_result(lease)
                 else:
-                    lease.release_later()
+                    _give_back([lease])
 
     def _tell(self, error: BaseException) -> None:
         def tell() -> None:
@@ -111,3 +110,12 @@ class AsyncClaims:
         except RuntimeError:
             # The loop is closed, and its coroutines with it.
             return
+
+
+def _give_back(leases: list[_native.Lease]) -> None:
+    try:
+        for lease in leases:
+            lease.release_later()
+    except ClosedError:
+        # The queue was closed meanwhile: they expire.
+        return

@@ -293,6 +293,7 @@ class Queue:
             read_ahead,
         )
         self._queue = _native.Queue(directory(state, "a queue"), *self._settings)
+        self._directory = os.fspath(self._queue.directory)
         self._async_claims: AsyncClaims | None = None
         # Also at the end of the interpreter: what was claimed ahead is given back.
         self._closing = weakref.finalize(self, _close, self._queue, os.getpid())
@@ -300,7 +301,7 @@ class Queue:
     @property
     def directory(self) -> str:
         """Where it is."""
-        return os.fspath(self._queue.directory)
+        return self._directory
 
     def push(self, payload: object, key: str | None = None, *, delay: float | timedelta = 0.0) -> bool:
         """Pushes an item: a JSON value, or bytes. When this returns, it is in the queue for good.

@@ -56,7 +56,10 @@ fn items_are_pushed_claimed_and_settled() {
     shows_queue!(place, place.run(&["queue", "forget", "mails", "--done-before", "1h"]), @"");
     let queue = Queue::open(place.file(".safepoint/mails")).expect("opened");
     let stats = queue.stats().expect("counted");
-    assert_eq!((stats.pending, stats.waiting, stats.done, stats.dead), (1, 1, 1, 0));
+    assert_eq!(
+        (stats.pending, stats.waiting, stats.done, stats.dead),
+        (1, 1, 1, 0)
+    );
 }
 
 #[test]
@@ -64,10 +67,15 @@ fn lines_of_standard_input_are_items_and_known_ones_are_passed_over() {
     let place = Place::new();
     let push = || {
         let mut command = place.safepoint(&["queue", "push", "./files", "--unique", "-"]);
-        let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let piped = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         let mut child = piped.spawn().expect("started");
         let mut input = child.stdin.take().expect("a pipe");
-        let lines: String = (0..2500).map(|number| format!("line {number}\n\n")).collect();
+        let lines: String = (0..2500)
+            .map(|number| format!("line {number}\n\n"))
+            .collect();
         input.write_all(lines.as_bytes()).expect("written");
         drop(input);
         Ran::of(child.wait_with_output().expect("ended"))
@@ -84,7 +92,9 @@ fn lines_of_standard_input_are_items_and_known_ones_are_passed_over() {
 fn what_cannot_be_is_refused_with_a_way_out() {
     let place = Place::new();
     let queue = Queue::open(place.file("one")).expect("a queue");
-    queue.push_many([NewItem::new(vec![0xFF_u8, 0])]).expect("pushed");
+    queue
+        .push_many([NewItem::new(vec![0xFF_u8, 0])])
+        .expect("pushed");
     queue.close().expect("closed");
     shows_queue!(place, place.run(&["queue", "claim", "./none"]), @"");
     shows_queue!(place, place.run(&["queue", "push", "..", "x"]), @"");

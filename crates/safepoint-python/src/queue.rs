@@ -209,6 +209,18 @@ impl PyQueue {
         timeout: Option<f64>,
         stop: Option<&Bound<'_, PyToken>>,
     ) -> PyResult<Vec<PyLease>> {
+        if !stop.is_some_and(|stop| stop.get().token.is_stopping()) {
+            // Most claims of a busy consumer end here, and letting go of the interpreter would cost more than all the rest.
+            let ready = match self.queue.try_read().as_deref() {
+                Ok(Some(queue)) => queue.claim_ready(count).map_err(raise)?,
+                // It is being closed, which is waited for without the interpreter.
+                _ => Vec::new(),
+            };
+            if !ready.is_empty() {
+                let leases = ready.into_iter();
+                return leases.map(|lease| PyLease::new(py, lease)).collect();
+            }
+        }
         let stop: Option<ShutdownToken> = stop.map(|stop| stop.get().token.clone());
         let limit = timeout
             .map(|value| seconds(value, "a timeout"))

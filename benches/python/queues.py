@@ -1,4 +1,4 @@
-"""Claims and acknowledgements of durable queues in Python, in one run: `python benches/python/queue.py`.
+"""Claims and acknowledgements of durable queues in Python, in one run: `python benches/python/queues.py`.
 
 The queues take turns in each round, in the same directory of one disk, with the same items in them. A tool that is not
 installed is left out: `pip install litequeue persist-queue huey`.
@@ -140,7 +140,7 @@ def litequeue(place: Path, length: int) -> tuple[Callable[[], Consumer], Callabl
 
         def consume(count: int) -> None:
             for _ in range(count):
-                message = queue.get()
+                message = queue.pop()
                 assert message is not None
                 queue.done(message.message_id)
 
@@ -152,10 +152,9 @@ def litequeue(place: Path, length: int) -> tuple[Callable[[], Consumer], Callabl
 def persist_queue(place: Path, length: int) -> tuple[Callable[[], Consumer], Callable[[], None]]:
     SQLiteAckQueue = importlib.import_module("persistqueue").SQLiteAckQueue
 
-    filling = SQLiteAckQueue(str(place / "persist"), multithreading=True, auto_commit=False)
+    filling = SQLiteAckQueue(str(place / "persist"), multithreading=True)
     for _ in range(length):
         filling.put(PAYLOAD)
-    filling.task_done()
     filling.close()
     queue = SQLiteAckQueue(str(place / "persist"), multithreading=True)
 
