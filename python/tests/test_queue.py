@@ -544,8 +544,8 @@ def test_ctrl_c_ends_a_waiting_claim_without_a_shutdown_block(start: Start) -> N
         """
         import pathlib, safepoint
         queue = safepoint.Queue(pathlib.Path("queue"))
-        print("waiting", flush=True)
         try:
+            print("waiting", flush=True)
             queue.claim()
         except KeyboardInterrupt:
             print("interrupted")
@@ -635,15 +635,16 @@ def test_dropping_queues_and_leases_leaks_nothing(tmp_path: Path) -> None:
         return len(os.listdir("/proc/self/fd"))
 
     with safepoint.Queue(tmp_path / "q", attempts=10**9, retry_wait=0) as queue:
-        assert queue.claim(0.01) is None  # who waits for the first time has a watch made
         queue.push("x")
-        before = threads(), descriptors()
-        for _ in range(50):
-            safepoint.Queue(tmp_path / "q")
-        for _ in range(500):
-            lease = queue.claim()
-            del lease
-        assert (threads(), descriptors()) == before
+        seen = []
+        for _ in range(2):
+            for _ in range(50):
+                safepoint.Queue(tmp_path / "q")
+            for _ in range(300):
+                lease = queue.claim()
+                del lease
+            seen.append((threads(), descriptors()))
+        assert seen[0] == seen[1]
         assert sum(queue.stats) == 1
 
 
