@@ -32,7 +32,7 @@ class Message:
 
 
 @dataclass(frozen=True)
-class Answer:
+class Reply:
     """What a model said, and how many tokens it read and wrote for that."""
 
     content: str
@@ -68,7 +68,7 @@ class Prices:
         self._input = _millionths(input, "a price of input tokens")
         self._output = _millionths(output, "a price of output tokens")
 
-    def cost(self, answer: Answer) -> int:
+    def cost(self, answer: Reply) -> int:
         """Of an answer, in millionths."""
         exact = answer.input_tokens * self._input + answer.output_tokens * self._output
         return -(-exact // 1_000_000)
@@ -105,7 +105,7 @@ class Chat:
         url: str,
         headers: Mapping[str, str],
         request: Callable[[Sequence[Message]], dict[str, Any]],
-        parse: Callable[[Any], Answer],
+        parse: Callable[[Any], Reply],
         timeout: float,
     ) -> None:
         parts = urlsplit(url)
@@ -141,7 +141,7 @@ class Chat:
                 body["options"] = dict(options)
             return body
 
-        def parse(answer: Any) -> Answer:
+        def parse(answer: Any) -> Reply:
             content = answer["message"]["content"]
             return _answer(content, answer.get("prompt_eval_count", 0), answer.get("eval_count", 0))
 
@@ -166,14 +166,14 @@ class Chat:
         def request(messages: Sequence[Message]) -> dict[str, Any]:
             return {**dict(options or {}), "model": model, "messages": _as_json(messages), "stream": False}
 
-        def parse(answer: Any) -> Answer:
+        def parse(answer: Any) -> Reply:
             usage = answer.get("usage") or {}
             content = answer["choices"][0]["message"]["content"]
             return _answer(content, usage.get("prompt_tokens", 0), usage.get("completion_tokens", 0))
 
         return cls(url.rstrip("/") + "/chat/completions", headers, request, parse, timeout)
 
-    def ask(self, messages: Sequence[Message], key: str, stop: ShutdownToken | None = None) -> Answer:
+    def ask(self, messages: Sequence[Message], key: str, stop: ShutdownToken | None = None) -> Reply:
         """Asks once. ``key`` goes along as ``Idempotency-Key``, for endpoints that know it.
 
         A graceful stop lets the answer come; an immediate one gives it up.
@@ -275,13 +275,13 @@ def _as_json(messages: Sequence[Message]) -> list[dict[str, str]]:
     return [{"role": message.role, "content": message.content} for message in messages]
 
 
-def _answer(content: Any, input_tokens: Any, output_tokens: Any) -> Answer:
+def _answer(content: Any, input_tokens: Any, output_tokens: Any) -> Reply:
     if not isinstance(content, str):
         raise TypeError("the answer is no text")
     tokens = (input_tokens, output_tokens)
     if not all(isinstance(count, int) and count >= 0 for count in tokens):
         raise TypeError("the numbers of tokens are none")
-    return Answer(content, *tokens)
+    return Reply(content, *tokens)
 
 
 def _retry_after(text: str | None) -> float | None:

@@ -23,7 +23,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ._chat import Answer, Chat, Message, Prices, RateLimited, Refused, as_decimal, as_error
+from ._chat import Chat, Message, Prices, RateLimited, Refused, Reply, as_decimal, as_error
 from ._errors import ClosedError, InvalidError, Stopped
 from ._steps import Steps
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from ._effects import Intent
     from ._shutdown import Budget, ShutdownToken
 
-__all__ = ["Agent", "AgentReport", "Answer", "Chat", "Cycle", "Message", "Prices"]
+__all__ = ["Agent", "AgentReport", "Reply", "Chat", "Cycle", "Message", "Prices"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -259,7 +259,7 @@ class Agent:
         self.report.cycles_of_run += 1
         self._call("after_cycle", cycle)
 
-    def _ask(self, message: str, intent: Intent) -> Answer:
+    def _ask(self, message: str, intent: Intent) -> Reply:
         attempt, wait = 1, _FIRST_WAIT
         while True:
             try:

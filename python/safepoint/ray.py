@@ -91,8 +91,8 @@ def _own_handler_of_sigterm(token: ShutdownToken) -> Iterator[None]:
 
 
 def share(stop: ShutdownToken | None = None) -> SharedStop:
-    """A stop that tasks and actors of Ray hear of, wherever they run: pass it to them, and ask its :meth:`token
-    <SharedStop.token>` there.
+    """A stop that tasks and actors of Ray hear of, wherever they run: pass it to them, and ask its ``token()``
+    there.
 
     An actor that needs no processor knows of the stop; each process that asks waits for it on a thread of its own, so
     that asking costs as much as here.
@@ -208,7 +208,8 @@ def map(
     stop: ShutdownToken | None = None,
 ) -> MapResult[R]:
     """As :func:`safepoint.map`, with tasks of Ray instead of processes: results in order, durable as they come where
-    there is a ``state``, and after a stop the same call goes on with what is left.
+    there is a ``state``, and after a stop the same call goes on with what is left. What came within some 10 ms before a
+    ``kill -9`` is computed again.
 
     in_flight
         So many tasks at a time; by default as many as the cluster has processors.

@@ -14,7 +14,7 @@ from hypothesis import given, strategies as st
 import safepoint
 from endpoint import Endpoint
 from safepoint import _chat
-from safepoint.agent import Agent, Answer, Chat, Cycle, Prices
+from safepoint.agent import Agent, Chat, Cycle, Prices, Reply
 
 
 @pytest.fixture
@@ -225,7 +225,7 @@ def test_a_budget_is_exact_over_runs_and_no_cycle_begins_after_it(tmp_path: Path
 def test_costs_are_exact_and_rounded_up_once(read: int, written: int, price: int, other: int) -> None:
     prices = Prices(input=Decimal(price) / 1_000_000, output=Decimal(other) / 1_000_000)
     exact = read * price + written * other
-    cost = prices.cost(Answer("", read, written))
+    cost = prices.cost(Reply("", read, written))
     assert 0 <= cost * 1_000_000 - exact < 1_000_000
 
 

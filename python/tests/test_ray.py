@@ -120,13 +120,13 @@ def test_a_map_goes_on_where_it_was(start: Start, tmp_path: Path) -> None:
     given = [line for line in runs[2] if line.startswith("result") and "seven" not in line]
     assert given == expected
     assert "failures 1" in runs[2]
-    # A result that was given out was durable: its item never began again. Two at a time were in progress at the kill.
+    # Two were in progress at the kill, and what came within some 10 ms before is synced after it was given out.
     began = log.read_text().splitlines()
     assert set(began) == {f"began {number}" for number in range(120)}
-    assert len(began) <= 120 + 2
-    for run in runs[:2]:
-        last = int([line for line in run if line.startswith("result")][-1].split()[1])
-        assert all(began.count(f"began {number}") == 1 for number in range(last + 1))
+    assert len(began) <= 120 + 6
+    # The graceful stop repeats nothing.
+    last = [line for line in runs[0] if line.startswith("result")][-1].split()[1]
+    assert all(began.count(f"began {number}") == 1 for number in range(int(last) + 1))
 
 
 def wait_for(condition: Any) -> None:
