@@ -49,7 +49,8 @@ def compute(seed: str, work: int) -> str:
 
 
 def say(line: str) -> None:
-    print(line, flush=True)
+    # In one piece: several threads talk.
+    print(f"{line}\n", end="", flush=True)
 
 
 def main() -> int:

@@ -7,6 +7,7 @@ that nobody disturbed.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import re
 import signal
@@ -17,6 +18,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import safepoint
 from conftest import PATIENCE
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "python"
@@ -151,7 +153,7 @@ def test_experiment(tmp_path: Path) -> None:
 def test_a_second_signal_gives_up_the_runs_in_progress(tmp_path: Path) -> None:
     # Each run would take longer than anybody waits. Two kinds of signals: two of one kind may become one.
     long = ("experiment.py", "--work", "100000000")
-    prepared = run("experiment.py", "--work", "1000", cwd=tmp_path, when="T0 - Complete", send=(signal.SIGINT,))
+    prepared = run("experiment.py", "--work", "50000", cwd=tmp_path, when="T0 - Complete", send=(signal.SIGINT,))
     stopped(prepared, 130)
     ended = run(*long, cwd=tmp_path, when="/run-.* - Starting", send=(signal.SIGINT, signal.SIGTERM))
     # Whichever of the two came first.
@@ -187,7 +189,7 @@ def test_study(tmp_path: Path) -> None:
 
 
 def test_training(tmp_path: Path) -> None:
-    arguments = ("training.py", "--dir", "t", "--epochs", "6")
+    arguments = ("training.py", "--dir", "t", "--epochs", "12")
     undisturbed = run(*arguments, cwd=tmp_path)
     completed(undisturbed)
     assert undisturbed.said("new training")
@@ -205,8 +207,8 @@ def test_training(tmp_path: Path) -> None:
     stopped(runs[2], 143)
     completed(runs[4])
     assert runs[4].one("result: ") == undisturbed.one("result: ")
-    epochs = told_once(runs, r"epoch (\d+) of 6: loss")
-    assert set(epochs) <= {str(number) for number in range(1, 7)} and len(epochs) >= 5
+    epochs = told_once(runs, r"epoch (\d+) of 12: loss")
+    assert set(epochs) <= {str(number) for number in range(1, 13)} and len(epochs) >= 11
     losses = {line.partition(", saved")[0] for line in undisturbed.lines if line.startswith("epoch")}
     assert {line.partition(", saved")[0] for each in runs for line in each.lines if line.startswith("epoch")} <= losses
 
@@ -297,6 +299,13 @@ def test_counting_agent_stops_at_its_budget(tmp_path: Path) -> None:
     assert runs[1].code == 75 and runs[1].said(f"cycles: {asked} complete, 0 of them in run 2")
 
 
+def digest(seed: str, work: int) -> str:
+    found = seed.encode()
+    for _ in range(work):
+        found = hashlib.sha256(found).digest()
+    return found.hex()
+
+
 def test_consumer(tmp_path: Path) -> None:
     import urllib.error
     import urllib.request
@@ -312,7 +321,7 @@ def test_consumer(tmp_path: Path) -> None:
             except urllib.error.HTTPError as error:
                 answers.append((path, error.code))
 
-    arguments = ("consumer.py", "--health", "127.0.0.1:0", "--lease", "2", "--work", "2000")
+    arguments = ("consumer.py", "--health", "127.0.0.1:0", "--lease", "2", "--work", "5000")
     acknowledged = "^acknowledged"
     runs = [
         run(*arguments, "--push", "200", cwd=tmp_path, when=acknowledged, times=20, send=(signal.SIGINT,), during=look),
@@ -329,6 +338,10 @@ def test_consumer(tmp_path: Path) -> None:
     assert runs[4].said("200 done in all, 0 dead")
     told = told_once(runs, r"acknowledged (\S+)")
     assert 200 - 4 <= len(told) <= 200
+    # Each was done before it was acknowledged.
+    with safepoint.Queue(tmp_path / ".safepoint/consumer") as queue:
+        results = {item.payload["number"]: item.result for item in queue.items("done")}
+    assert results == {number: digest(str(number), 5000) for number in range(200)}
     began_after: set[str] = set()
     for line in (line for each in runs for line in each.lines):
         what, _, name = line.partition(" ")

@@ -241,6 +241,8 @@ def test_a_decorated_function_has_a_step_for_each_call(tmp_path: Path) -> None:
                 measure("b", 2.0)
             assert steps.recorded("once") == 1
             assert measure.name_of("b", 2.0) == 'measure("sample":"b","scale":2.0)'
+            # What is given by default decides the result, too.
+            assert measure.name_of("b") == measure.name_of("b", 1.0) == 'measure("sample":"b","scale":1.0)'
             assert len(measure.name_of("x" * 1000)) < 60
             assert measure.name_of("x" * 1000) != measure.name_of("x" * 1001)
             refusal = r"the call of step `measure` has an `object` at `\['sample'\]`"
