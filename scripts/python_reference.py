@@ -74,6 +74,15 @@ class Module:
         found = [node for node in self.tree.body if name in _names(node)]
         return found[-1] if found else None
 
+    def origin(self, name: str) -> Module:
+        """The module that defines a name: this one, or the one that it is imported from to be public here."""
+        if self.find(name) is not None:
+            return self
+        for node in self.tree.body:
+            if isinstance(node, ast.ImportFrom) and node.level == 1 and name in [alias.name for alias in node.names]:
+                return module(node.module or "__init__")
+        return self
+
     def comment(self, node: ast.stmt) -> str:
         """The `#:` comment above a statement."""
         said: list[str] = []
@@ -382,6 +391,7 @@ def _attributes(attributes: dict[str, Member]) -> list[str]:
 
 
 def definition(name: str, home: Module) -> Iterator[str]:
+    home = home.origin(name)
     node = home.find(name)
     if isinstance(node, ast.ClassDef):
         if node.name == "shutdown" or (node.name.islower() and "__enter__" in members(node, home)):

@@ -51,6 +51,12 @@ if TYPE_CHECKING:
         TimeLimit as TimeLimit,
     )
     from ._outcome import Refuse as Refuse, Retry as Retry
+    from ._queue import (
+        Lease as Lease,
+        Queue as Queue,
+        QueuedItem as QueuedItem,
+        QueueStats as QueueStats,
+    )
     from ._shutdown import (
         Shutdown as Shutdown,
         ShutdownToken as ShutdownToken,
@@ -102,8 +108,12 @@ _HOMES = {
     "Intent": "_effects",
     "InvalidError": "_errors",
     "IoError": "_errors",
+    "Lease": "_queue",
     "MapResult": "_map",
     "NotFoundError": "_errors",
+    "Queue": "_queue",
+    "QueueStats": "_queue",
+    "QueuedItem": "_queue",
     "Refuse": "_outcome",
     "Retention": "_checkpoint",
     "Retry": "_outcome",
