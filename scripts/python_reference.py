@@ -40,7 +40,7 @@ the guides say why.
 
 #: The sections, and the modules whose public names are in each. A module that is not here has a section of its own.
 SECTIONS = {
-    "Stopping": ["_shutdown", "_native", "_reports"],
+    "Stopping": ["_shutdown", "_unit", "_budget", "_health", "_native", "_reports"],
     "Items": ["_batch", "_map", "_worker", "_outcome"],
     "State": ["_checkpoint", "_checkpointed", "_cache"],
     "Steps": ["_steps", "_effects"],
@@ -73,6 +73,23 @@ class Module:
         """The definition of a name; of several, the last, which is the one behind its overloads."""
         found = [node for node in self.tree.body if name in _names(node)]
         return found[-1] if found else None
+
+    def origin(self, name: str) -> Module:
+        """The module that defines a name: this one, or the one that it is imported from to be public here."""
+        if self.find(name) is not None:
+            return self
+        for node in self.tree.body:
+            if isinstance(node, ast.ImportFrom) and node.level == 1 and name in [alias.name for alias in node.names]:
+                return module(node.module or "__init__")
+        return self
+
+    def borrowed(self, name: str) -> Module | None:
+        """The module of the package that a name is imported from."""
+        for node in self.tree.body:
+            if isinstance(node, ast.ImportFrom) and node.level == 1 and node.module is not None:
+                if name in [one.name for one in node.names]:
+                    return module(node.module)
+        return None
 
     def comment(self, node: ast.stmt) -> str:
         """The `#:` comment above a statement."""
@@ -382,6 +399,7 @@ def _attributes(attributes: dict[str, Member]) -> list[str]:
 
 
 def definition(name: str, home: Module) -> Iterator[str]:
+    home = home.origin(name)
     node = home.find(name)
     if isinstance(node, ast.ClassDef):
         if node.name == "shutdown" or (node.name.islower() and "__enter__" in members(node, home)):
@@ -451,14 +469,18 @@ def _place(name: str, home: str) -> tuple[int, int]:
     """What the module is called after comes first, then the order of the source."""
     node = module(home).find(name)
     if node is None:
-        return (sys.maxsize, 0)
+        return (len(SECTIONS), 0)
     word = home.strip("_")
     first = [word, f"{word.capitalize()}Store", word.capitalize()]
     return (first.index(name) if name in first else len(first), node.lineno)
 
 
 def _home(name: str, home: str) -> Module:
-    return module(home) if module(home).find(name) is not None else module("_native")
+    """Where a name is defined: in its home, where its home has it from, or in the native half."""
+    known = module(home)
+    if known.find(name) is not None:
+        return known
+    return known.borrowed(name) or module("_native")
 
 
 def page() -> str:

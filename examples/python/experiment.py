@@ -101,7 +101,8 @@ def mix(*texts: str) -> str:
 
 
 def say(line: str) -> None:
-    print(line, flush=True)
+    # In one piece: several threads talk.
+    print(f"{line}\n", end="", flush=True)
 
 
 def main() -> int:

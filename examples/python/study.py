@@ -44,7 +44,8 @@ def study(steps: safepoint.Steps, candidates: list[int], work: int) -> int:
 
 
 def say(line: str) -> None:
-    print(line, flush=True)
+    # In one piece: several threads talk.
+    print(f"{line}\n", end="", flush=True)
 
 
 def main() -> int:

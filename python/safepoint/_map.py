@@ -84,13 +84,11 @@ class MapResult(Generic[R]):
         progress: bool | None,
         stop: ShutdownToken | None,
     ) -> None:
-        from ._crew import check
-
         self._workers = workers if workers is not None else len(os.sched_getaffinity(0))
         for number, what in ((self._workers, "workers"), (attempts, "attempts"), (ahead, "results ahead")):
             if number < 1:
                 raise InvalidError(f"{number} {what} cannot be", hint="give 1 or more")
-        check(function, context)
+        self._check(function, context)
         if state is None and (key is not None or retry_failed or fresh):
             raise InvalidError(
                 "`key`, `retry_failed` and `fresh` are for a map with state", hint='give it a name: `state="pages"`'
@@ -209,9 +207,19 @@ class MapResult(Generic[R]):
 
     # From the beginning to the end.
 
-    def _begin(self) -> None:
+    def _check(self, function: Callable[[Any], Any], context: str) -> None:
+        """Refuses a function that cannot be called elsewhere, before anything is begun."""
+        from ._crew import check
+
+        check(function, context)
+
+    def _hire(self, token: ShutdownToken) -> Crew:
+        """Who does the work."""
         from ._crew import Crew
 
+        return Crew(self._function, self._workers, self._context, token, self._timeout)
+
+    def _begin(self) -> None:
         self._token = token = self._stop.begin()
         self._is_open = True
         self._began = time.monotonic()
@@ -228,7 +236,7 @@ class MapResult(Generic[R]):
                 in_flight=self._workers,
                 wait_in_line=True,
             )
-        self._crew = Crew(self._function, self._workers, self._context, token, self._timeout)
+        self._crew = self._hire(token)
         self._progress = Progress(self.name, _numbers_of(weakref.ref(self)), self._shown, self._stop.is_new)
         if self._items is not None and self._items.run > 1:
             done, dead, _, _ = self._items.counts()

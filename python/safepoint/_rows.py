@@ -18,6 +18,22 @@ Place: TypeAlias = Callable[
     ["bytes | None", str, list[tuple[str, str, list[int], int]]], list[tuple[str, int, int, object]]
 ]
 
+#: Of an item of a queue: number, key, state, attempts, times of pushing, being due and being settled, process, payload,
+#: result, error.
+QueuedRow: TypeAlias = tuple[
+    int,
+    "str | None",
+    str,
+    int,
+    float,
+    "float | None",
+    "float | None",
+    "int | None",
+    "str | bytes",
+    "str | bytes | None",
+    "str | None",
+]
+
 #: Generation, bytes of the file, bytes of the payload, seconds.
 SavedRow: TypeAlias = tuple[int, int, int, float]
 

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.plugins.io import CheckpointIO
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from ._checkpoint import Checkpoint, CheckpointStore, Schedule
 from ._checkpointed import as_schedule
@@ -70,6 +71,8 @@ class Checkpoints(Callback):  # type: ignore[misc]
         self.background = background
         self.stop = stop
         self.allow_pickle = allow_pickle
+        #: Whether the state was saved at the stop.
+        self._is_saved = False
         self._random: Mapping[str, Any] | None = None
 
     def fit(self, trainer: Trainer, model: LightningModule, *data: Any, **options: Any) -> Checkpoint | None:
@@ -82,6 +85,11 @@ class Checkpoints(Callback):  # type: ignore[misc]
         trainer.strategy.checkpoint_io = _Redirected(before, None if found is None else found.state)
         try:
             trainer.fit(model, *data, **options, ckpt_path=None if found is None else _Redirected.PATH)
+        except SIGTERMException:
+            # Lightning leaves the program with code 0, as if all were done. A stop of ours ends here, and the program
+            # goes on behind it.
+            if not self._is_stopping(trainer):
+                raise
         finally:
             trainer.strategy.checkpoint_io = before
         return found
@@ -104,11 +112,17 @@ class Checkpoints(Callback):  # type: ignore[misc]
         if self._is_stopping(trainer):
             trainer.should_stop = True
             self._save(trainer, background=False)
+            self._is_saved = True
         elif self.schedule.due(self.store if self.background else None):
             self._save(trainer, background=self.background)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not self._is_stopping(trainer):
+            self._save(trainer, background=False)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        # In the middle of a validation, say, which Lightning goes on with.
+        if isinstance(exception, SIGTERMException) and self._is_stopping(trainer) and not self._is_saved:
             self._save(trainer, background=False)
 
     def _is_stopping(self, trainer: Trainer) -> bool:

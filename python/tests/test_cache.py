@@ -115,9 +115,11 @@ def test_an_exception_is_raised_and_not_kept(cache: Cache) -> None:
             raise ZeroDivisionError("the first time")
         return 7
 
-    with pytest.raises(ZeroDivisionError, match="the first time"):
+    with pytest.raises(ZeroDivisionError, match="the first time") as caught:
         flaky()
+    # Also while somebody holds the exception, and with it all that its frames hold.
     assert flaky() == flaky() == 7 and len(calls) == 2
+    assert caught.value.__traceback__ is not None
 
 
 def test_a_result_that_cannot_be_kept_is_named(cache: Cache) -> None:

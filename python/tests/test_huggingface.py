@@ -11,7 +11,11 @@ pytestmark = pytest.mark.heavy
 
 pytest.importorskip("transformers")
 
+import conftest  # noqa: E402
 from conftest import Start  # noqa: E402
+
+# On a busy machine it takes a minute to import these libraries alone.
+conftest.PATIENCE = 600.0
 
 PROGRAM = """
     import hashlib, os, sys, warnings

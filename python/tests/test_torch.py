@@ -14,10 +14,14 @@ pytestmark = pytest.mark.heavy
 torch = pytest.importorskip("torch")
 np = pytest.importorskip("numpy")
 
+import conftest  # noqa: E402
 import safepoint  # noqa: E402
 from conftest import Start  # noqa: E402
 from safepoint import CheckpointReader, CheckpointStore  # noqa: E402
 from safepoint._tree import Encoder  # noqa: E402
+
+# On a busy machine it takes a minute to import these libraries alone.
+conftest.PATIENCE = 600.0
 
 FLOATS = [torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2]
 INTEGERS = [torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.uint16, torch.uint32, torch.uint64]

@@ -104,6 +104,9 @@ pub(crate) enum Command {
     Cache(CacheCommand),
     /// List the steps and effects of a program, or resolve an effect in doubt
     Steps(crate::commands::steps::StepsArgs),
+    /// Push to a durable queue and claim from it; several programs may use it at once
+    #[command(subcommand)]
+    Queue(crate::commands::queue::QueueCommand),
     /// Print a file for Kubernetes, Docker, systemd or SLURM in which a command is supervised
     ///
     /// The file has comments that say what happens when, and its times fit each other: whoever stops the process gives it more time

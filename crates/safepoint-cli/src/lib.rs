@@ -76,6 +76,7 @@ fn dispatch(cli: Cli) -> Exit {
         Command::Checkpoint(command) => commands::checkpoint::command(&context, &command),
         Command::Cache(command) => commands::cache::command(&context, &command),
         Command::Steps(args) => commands::steps::command(&context, &args),
+        Command::Queue(command) => commands::queue::command(&context, &command),
         Command::Init(command) => commands::init::command(&context, &command),
         Command::Doctor(args) => commands::doctor::command(&context, &args),
         Command::Completions(args) => commands::completions::command(&context, &args),

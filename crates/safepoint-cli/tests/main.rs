@@ -14,6 +14,7 @@ mod init;
 mod inputs;
 mod kubernetes;
 mod pages;
+mod queues;
 mod reports;
 mod shown;
 mod steps;

@@ -117,10 +117,10 @@ fn integer(number: &Bound<'_, PyInt>, out: &mut Vec<u8>) -> Result<(), Problem> 
         serde_json::to_writer(out, &small).map_err(|error| unsayable(error.to_string()))
     } else {
         // `int.__repr__`, as an enumeration has another of its own.
-        let plain = number
-            .py()
-            .get_type::<PyInt>()
-            .call_method1("__repr__", (number,))?;
+        let plain = number.py().get_type::<PyInt>();
+        let plain = plain.call_method1("__repr__", (number,));
+        let plain =
+            plain.map_err(|_| unsayable("an integer of more digits than Python writes"))?;
         out.extend_from_slice(plain.extract::<String>()?.as_bytes());
         Ok(())
     }

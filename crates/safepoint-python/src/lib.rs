@@ -22,6 +22,7 @@ mod health;
 mod items;
 mod json;
 mod ours;
+mod queue;
 mod shutdown;
 mod steps;
 
@@ -35,6 +36,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     command::register(module)?;
     health::register(module)?;
     items::register(module)?;
+    queue::register(module)?;
     shutdown::register(module)?;
     steps::register(module)?;
     Ok(())

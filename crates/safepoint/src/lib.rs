@@ -51,7 +51,7 @@
 //! | [`supervise`] | one long process: its guard, the steps of its stop, restarts, limits | feature `job` |
 //! | [`checkpoint`] | generations of state in files, the newest that is whole found after any crash; a [cache](checkpoint::cache) of results | feature `checkpoint` |
 //! | [`steps`] | steps of a program that run once, effects that are not repeated by mistake | feature `steps` |
-//! | [`queue`] | durable items and steps in SQLite | feature `job` or `steps` |
+//! | [`queue`] | a durable [queue](Queue) of items with leases; the items and steps of jobs, in SQLite | feature `queue`, `job` or `steps` |
 //! | [`process`] | children in groups, ended and reaped as groups | feature `job` |
 //! | [`disk`] | the only room that touches the file system | feature `job` |
 //!
@@ -104,12 +104,23 @@
 //! 23. `/health` answers as long as the process lives, whatever clients send and however long checks and the subject hang; the program is looked at once a second at most.
 //! 24. `/ready` says 503 from the moment of the stop request on. A stop is carried out for this machine, or for who has the token, and never for a page of another origin.
 //!
+//! Of [items] of a program's own:
+//!
+//! 25. What a `sync` or the close returned for survives a kill and a power cut; a stop repeats nothing.
+//! 26. An item that is done is never open again, and one that was dropped without a word is as it was. Results of other items are refused, not taken over.
+//!
+//! Of a [queue](Queue):
+//!
+//! 27. A push and an acknowledgement that returned survive a kill and a power cut. An item is acknowledged at most once, by the latest of its leases.
+//! 28. An item whose consumer ended without saying so is claimed again, and is dead after its last attempt. What was claimed and not begun counts at most once.
+//!
 //! # Not guaranteed
 //!
 //! - That code which does not look is stopped: no thread is killed. What outlives the grace period is named and left behind, and ends with the process.
 //! - That a forgotten unit (`mem::forget`) ever ends: the stop waits for it until its time is over.
 //! - That a child token sees a signal at once: the root's flag is up before the handler returns, a child's some tens of microseconds later.
 //! - Anything after a fork without exec but the flag; see [`Shutdown`].
+//! - That an item of a queue is worked on once: one whose lease expired may be in two hands. Only one of them can acknowledge it.
 //! - That an attempt of a job runs once: one that was running, or had ended within the last few milliseconds, when the process was killed runs again.
 //!   Attempts get an idempotency key that stays the same for that reason.
 //! - Anything on a disk that lies about its syncs.
@@ -148,10 +159,12 @@
 //! | a job's name | 100 bytes of `[A-Za-z0-9._-]` (`job::MAX_NAME`) |
 //! | results that wait for one sync | 4096, or 16 MiB |
 //! | a key of a cache's entry, its fingerprint as JSON | 1000 bytes (`checkpoint::cache::MAX_KEY`), 64 KiB (`checkpoint::cache::MAX_FINGERPRINT`) |
+//! | content of an item of a program's own that is kept whole, its result | 4 KiB (`items::MAX_CONTENT`), 16 MiB (`items::MAX_RESULT`) |
 //! | a step's whole name, an effect's key | 200 bytes (`steps::MAX_NAME`) |
 //! | connections of a server, streams of events | 256 (`health::MAX_CONNECTIONS`), 8 (`health::MAX_STREAMS`) |
 //! | a request's line and headers, its body | 16 KiB and 32 headers within 2 s, 16 KiB within 5 s |
 //! | a result of a step or effect, as JSON | 16 MiB (`steps::MAX_RESULT`) |
+//! | a payload or result of a queue's item, its key | 16 MiB (`queue::MAX_PAYLOAD`), 1000 bytes (`queue::MAX_QUEUE_KEY`) |
 
 #[cfg(not(target_os = "linux"))]
 compile_error!("safepoint needs Linux: it relies on pidfds, epoll and /proc");
@@ -212,5 +225,6 @@ pub use steps::Steps;
 #[cfg_attr(feature = "checkpoint", doc = include_str!("../../../docs/src/guides/checkpoints.md"))]
 #[cfg_attr(feature = "checkpoint", doc = include_str!("../../../docs/src/guides/cache.md"))]
 #[cfg_attr(feature = "health", doc = include_str!("../../../docs/src/guides/http.md"))]
+#[cfg_attr(feature = "queue", doc = include_str!("../../../docs/src/guides/queue.md"))]
 #[cfg_attr(feature = "steps", doc = include_str!("../../../docs/src/guides/steps.md"))]
 mod book {}

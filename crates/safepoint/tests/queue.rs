@@ -574,7 +574,10 @@ fn what_was_claimed_ahead_is_given_back_soon_and_its_attempt_does_not_count() {
     take(&first).unwrap().acknowledge(()).unwrap();
     // The first handle has claimed the other item ahead, and does not come back.
     assert_eq!(second.stats().unwrap().leased, 1);
+    let began = std::time::Instant::now();
     let lease = second.claim(PATIENCE).unwrap().unwrap();
+    // Long before the lease expires.
+    assert!(began.elapsed() < Duration::from_secs(10));
     assert_eq!(lease.attempt(), 1);
     lease.acknowledge(()).unwrap();
     first.push(None, "").unwrap();

@@ -9,6 +9,7 @@ pub(crate) mod events;
 pub(crate) mod init;
 pub(crate) mod list;
 pub(crate) mod man;
+pub(crate) mod queue;
 pub(crate) mod results;
 pub(crate) mod retry;
 pub(crate) mod show;

@@ -9,7 +9,7 @@ use super::builder::Builder;
 use super::inbox::{Shared, closed};
 use super::item::{NewItem, Pushed, QueueCounts, QueuedItem, QueuedState};
 use super::lease::{Lease, LeaseToken};
-use super::operation::{Answer, Operation};
+use super::operation::{Answer, Claimed, Operation};
 use super::payload::Payload;
 use crate::clock::wall_ms;
 use crate::disk::StateDir;
@@ -165,10 +165,25 @@ impl Queue {
     /// As [`claim`](Self::claim).
     pub fn claim_many(&self, count: usize, wait: Duration) -> Result<Vec<Lease>> {
         let claimed = self.shared.claim(count.min(MAX_CLAIM), wait)?;
+        Ok(self.leases(claimed))
+    }
+
+    /// Gives up to `count` leases that were claimed ahead for this process, without a look at the file: it never waits, and none does not mean that the
+    /// queue is empty. For callers to whom even a short wait means work, such as letting go of an interpreter.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Closed`] after a failed write.
+    pub fn claim_ready(&self, count: usize) -> Result<Vec<Lease>> {
+        let claimed = self.shared.claim_ready(count.min(MAX_CLAIM))?;
+        Ok(self.leases(claimed))
+    }
+
+    fn leases(&self, claimed: Vec<Claimed>) -> Vec<Lease> {
         let leases = claimed.into_iter();
-        Ok(leases
+        leases
             .map(|claimed| Lease::new(Arc::clone(&self.shared), claimed))
-            .collect())
+            .collect()
     }
 
     /// Takes up a lease that was [detached](Lease::detach), in this process or another.
@@ -182,6 +197,17 @@ impl Queue {
             Answer::Found(claimed) => Ok(Lease::new(Arc::clone(&self.shared), claimed)),
             _ => Err(closed(None)),
         }
+    }
+
+    /// Whether the item of a lease was acknowledged by that very lease: for who asks again because the answer was lost.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Invalid`] when the token is of another queue; otherwise as [`push`](Self::push).
+    pub fn is_acknowledged(&self, token: &LeaseToken) -> Result<bool> {
+        let fence = token.fence_in(&self.shared.uuid)?;
+        self.number(Operation::Acknowledged(fence))
+            .map(|number| number > 0)
     }
 
     /// Claims nothing any more: whoever waits for an item, now or later, gets none. For a program that was asked to stop: leases that were given out can

@@ -220,6 +220,15 @@ impl Shared {
         Ok(())
     }
 
+    /// Takes up to `count` leases that were claimed ahead; none if there are none.
+    pub(super) fn claim_ready(&self, count: usize) -> Result<Vec<Claimed>> {
+        let mut inbox = self.open()?;
+        if inbox.refuses_claims {
+            return Ok(Vec::new());
+        }
+        Ok(self.take_ready(&mut inbox, count.max(1)))
+    }
+
     /// Claims up to `count` items; waits so long if there is none, and gives none if there still is none.
     pub(super) fn claim(&self, count: usize, wait: Duration) -> Result<Vec<Claimed>> {
         let mut inbox = self.open()?;

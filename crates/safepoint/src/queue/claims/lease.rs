@@ -96,7 +96,7 @@ impl Lease {
         }
     }
 
-    /// Says that the item is done, with a result, which may be `()`.
+    /// Says that the item is done, with a result. `()`, or an empty text, is none.
     ///
     /// # Durability
     ///
@@ -135,6 +135,16 @@ impl Lease {
     /// As [`acknowledge`](Self::acknowledge).
     pub fn release(self, delay: Duration) -> Result<()> {
         self.settle(Settle::Release { delay }).map(drop)
+    }
+
+    /// As [`release`](Self::release), without waiting for the disk.
+    ///
+    /// # Errors
+    ///
+    /// As [`acknowledge_later`](Self::acknowledge_later).
+    pub fn release_later(mut self, delay: Duration) -> Result<()> {
+        let operation = self.operation(Settle::Release { delay })?;
+        self.shared.submit(operation, Waiter::Later)
     }
 
     /// Says that the attempt failed, and why. The item is claimed again after a wait that grows, or is dead if this was its last attempt: which of the two

@@ -15,6 +15,8 @@ pub(in crate::queue) enum Operation {
     Settle(Settlement),
     /// Gives the lease of this claim once more.
     Find(Fence),
+    /// Counts the item of this claim if it is the one that is acknowledged.
+    Acknowledged(Fence),
     /// Makes dead items pending: those named, or all.
     Retry(Option<Vec<String>>),
     /// Forgets items that were done before a time.

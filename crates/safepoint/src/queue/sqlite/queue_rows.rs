@@ -49,6 +49,12 @@ impl<'a> Rows<'a> {
             Operation::Push(items) => self.push(&items)?,
             Operation::Settle(settlement) => self.settle(&settlement)?,
             Operation::Find(fence) => self.find(fence)?,
+            Operation::Acknowledged(fence) => Answer::Number(
+                self.sql(
+                    "SELECT count(*) FROM items WHERE item = ?1 AND claims = ?2 AND state = 'done'",
+                )?
+                .query_row(params![fence.item, fence.claim], |row| row.get(0))?,
+            ),
             Operation::Retry(only) => self.retry(only.as_deref())?,
             Operation::Forget { done_before_ms } => self.forget(done_before_ms)?,
             Operation::Count => Answer::Counts(self.counts()?),
@@ -141,7 +147,7 @@ impl<'a> Rows<'a> {
         let fence = settlement.fence;
         let (state, due_ms, changed) = match &settlement.how {
             Settle::Acknowledge(result) => {
-                let result = (!result.is_empty()).then(|| to_sql(result));
+                let result = (result.as_text() != Some("")).then(|| to_sql(result));
                 let changed = self
                     .sql(
                         "UPDATE items SET state = 'done', due_ms = NULL, settled_at_ms = ?3, pid = NULL, result = ?4, error = NULL
