@@ -206,8 +206,14 @@ def _dedent(text: str) -> str:
 
 
 def _inline(text: str) -> str:
-    text = _ROLE.sub(lambda found: f"`{found[1].removeprefix('safepoint.')}`", text)
+    text = _ROLE.sub(lambda found: f"`{_said(found[1])}`", text)
     return text.replace("``", "`")
+
+
+def _said(name: str) -> str:
+    """Classes are known by their name; `map` and the like may be a builtin, too."""
+    short = name.removeprefix("safepoint.")
+    return short if short[0].isupper() else name
 
 
 # Definitions
@@ -462,7 +468,8 @@ def integration(name: str) -> Iterator[str]:
         defined = [node.name for node in home.tree.body if isinstance(node, kinds) and not _is(node, "overload")]
         names = [name for name in dict.fromkeys(defined) if not name.startswith("_")]
     for public in names:
-        yield from definition(public, home)
+        for part in definition(public, home):
+            yield part.replace("### ", f"### safepoint.{name}.", 1) if part.startswith("### ") else part
 
 
 def _place(name: str, home: str) -> tuple[int, int]:
