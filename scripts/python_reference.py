@@ -86,9 +86,10 @@ class Module:
     def borrowed(self, name: str) -> Module | None:
         """The module of the package that a name is imported from."""
         for node in self.tree.body:
-            if isinstance(node, ast.ImportFrom) and node.level == 1 and node.module is not None:
-                if name in [one.name for one in node.names]:
-                    return module(node.module)
+            if not isinstance(node, ast.ImportFrom) or node.level != 1 or node.module is None:
+                continue
+            if name in [one.name for one in node.names]:
+                return module(node.module)
         return None
 
     def comment(self, node: ast.stmt) -> str:
