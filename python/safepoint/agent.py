@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
     from ._effects import Intent
-    from ._shutdown import Budget, ShutdownToken
+    from ._budget import Budget
+    from ._shutdown import ShutdownToken
 
 __all__ = ["Agent", "AgentReport", "Reply", "Chat", "Cycle", "Message", "Prices"]
 
