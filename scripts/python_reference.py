@@ -13,6 +13,7 @@ import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -119,6 +120,14 @@ def public_names() -> dict[str, list[str]]:
     return found
 
 
+@cache
+def private_classes() -> set[str]:
+    """The classes of the package that are not public."""
+    public = {name for names in public_names().values() for name in names}
+    trees = [module(path.stem).tree for path in [*SOURCE.glob("*.py"), *SOURCE.glob("*.pyi")]]
+    return {node.name for tree in trees for node in tree.body if isinstance(node, ast.ClassDef)} - public
+
+
 def integrations() -> list[str]:
     """The modules that are imported by name, such as `safepoint.torch`."""
     return sorted(path.stem for path in SOURCE.glob("*.py") if not path.stem.startswith("_"))
@@ -163,7 +172,7 @@ def prose(text: str) -> str:
                 body.append(lines[number].strip())
             while body and not body[-1]:
                 body.pop()
-            names = ", ".join(f"`{name.strip()}`" for name in line.split(","))
+            names = _inline(line) if "`" in line else ", ".join(f"`{name.strip()}`" for name in line.split(","))
             out.append(f"- {names}: {_inline(' '.join(part for part in body if part))}")
             if number + 1 < len(lines) and not _is_term(lines, number + 1):
                 out.append("")
@@ -312,7 +321,10 @@ def class_(node: ast.ClassDef, home: Module) -> Iterator[str]:
     bases = [name for name in map(ast.unparse, node.bases) if not name.startswith(("_", "Generic", "TypedDict"))]
     is_own = begins is not None and begins.home is home and home.path.suffix == ".py"
     if begins is not None and is_own and not is_made_elsewhere and isinstance(begins.node, ast.FunctionDef):
-        yield code(f"{node.name}({signature(begins.node, begins.home, bound=True)})")
+        parameters = signature(begins.node, begins.home, bound=True)
+        # Who cannot have what it takes gets it from elsewhere.
+        if not private_classes() & set(re.findall(r"\w+", parameters)):
+            yield code(f"{node.name}({parameters})")
     elif is_frozen and all(statement.value for statement in node.body if isinstance(statement, ast.AnnAssign)):
         fields = [statement for statement in node.body if isinstance(statement, ast.AnnAssign)]
         inside = ", ".join(ast.unparse(one) for one in fields)
@@ -339,9 +351,13 @@ def class_(node: ast.ClassDef, home: Module) -> Iterator[str]:
         for name, member in shown.items()
         if not isinstance(member.node, (ast.FunctionDef, ast.AsyncFunctionDef)) or _is(member.node, "property")
     }
-    yield "\n".join(_attribute(name, member) for name, member in attributes.items())
+    if attributes:
+        yield "It has:"
+        yield "\n".join(_attributes(attributes))
     for name, member in shown.items():
         if name not in attributes and isinstance(member.node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            if bases and name.startswith("on_") and ast.get_docstring(member.node) is None:
+                continue  # It is for the framework to call.
             yield from function(member.node, member.home, f"{node.name}.")
 
 
@@ -350,17 +366,28 @@ def _listed(words: list[str]) -> str:
     return " and ".join([", ".join(many[:-1]), many[-1]]) if len(many) > 1 else many[0]
 
 
-def _attribute(name: str, member: Member) -> str:
-    node = member.node
-    if isinstance(node, ast.FunctionDef):
-        kind = "" if node.returns is None else _type(node.returns)
-        said = ast.get_docstring(node) or ""
-    else:
-        kind = _type(node.annotation) if isinstance(node, ast.AnnAssign) else ""
-        kind = re.sub(r"^ClassVar\[(.*)\]$", r"\1", kind)
-        said = member.home.comment(node)
-    told = " ".join(prose(said).split())
-    return f"- `{name}{': ' + kind if kind else ''}`{': ' + told if told else ''}"
+def _attributes(attributes: dict[str, Member]) -> list[str]:
+    """A line for each; those below another without a comment of their own share its line."""
+    names: list[list[str]] = []
+    texts: list[str] = []
+    last = -1
+    for name, member in attributes.items():
+        node = member.node
+        if isinstance(node, ast.FunctionDef):
+            kind = "" if node.returns is None else _type(node.returns)
+            said = ast.get_docstring(node) or ""
+        else:
+            kind = _type(node.annotation) if isinstance(node, ast.AnnAssign) else ""
+            kind = re.sub(r"^ClassVar\[(.*)\]$", r"\1", kind)
+            said = member.home.comment(node)
+        shown = f"`{name}{': ' + kind if kind else ''}`"
+        if not said and node.lineno == last + 1:
+            names[-1].append(shown)
+        else:
+            names.append([shown])
+            texts.append(" ".join(prose(said).split()))
+        last = node.lineno
+    return [f"- {', '.join(listed)}{': ' + text if text else ''}" for listed, text in zip(names, texts, strict=True)]
 
 
 def definition(name: str, home: Module) -> Iterator[str]:
@@ -430,18 +457,32 @@ def integration(name: str) -> Iterator[str]:
         yield from definition(public, home)
 
 
-def _place(name: str, home: str) -> tuple[bool, int]:
+def _place(name: str, home: str) -> tuple[int, int]:
     """What the module is called after comes first, then the order of the source."""
     node = module(home).find(name)
-    return (name != home.strip("_"), node.lineno if node is not None else 0)
+    if node is None:
+        return (sys.maxsize, 0)
+    word = home.strip("_")
+    first = [word, f"{word.capitalize()}Store", word.capitalize()]
+    return (first.index(name) if name in first else len(first), node.lineno)
+
+
+def _home(name: str, home: str) -> Module:
+    return module(home) if module(home).find(name) is not None else module("_native")
 
 
 def page() -> str:
     """The whole page."""
     parts = ["# Python reference", NOTICE, INTRODUCTION.strip()]
     homes = public_names()
+    # The native half has something of each; what begins with a section's word belongs there.
+    for name in [name for name in homes.get("_native", []) if name.startswith(("Steps", "Queue"))]:
+        homes["_native"].remove(name)
+        homes.setdefault(f"_{re.findall('[A-Z][a-z]+', name)[0].lower()}", []).append(name)
     known = [home for listed in SECTIONS.values() for home in listed]
-    sections = {**SECTIONS, **{home.strip("_").capitalize(): [home] for home in homes if home not in known}}
+    others = {home.strip("_").capitalize(): [home] for home in homes if home not in known}
+    sections = {**SECTIONS, **others}
+    sections["Errors"] = sections.pop("Errors")
     for title, listed in sections.items():
         if not any(home in homes for home in listed):
             continue
@@ -451,7 +492,7 @@ def page() -> str:
                 parts += errors(homes.get(home, []))
                 continue
             for name in sorted(homes.get(home, []), key=lambda name: _place(name, home)):
-                parts += definition(name, module(home))
+                parts += definition(name, _home(name, home))
     for name in integrations():
         parts += integration(name)
     return "\n\n".join(part for part in parts if part) + "\n"

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ._batch import Batch as Batch, BatchReport as BatchReport, batch as batch
+    from ._budget import Budget as Budget
     from ._cache import Cache as Cache
     from ._checkpoint import (
         Checkpoint as Checkpoint,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
         NotFoundError as NotFoundError,
         Stopped as Stopped,
     )
+    from ._health import Health as Health
     from ._map import Failure as Failure, MapResult as MapResult, map as map
     from ._native import (
         StepsNotice as StepsNotice,
@@ -56,8 +58,6 @@ if TYPE_CHECKING:
         QueueStats as QueueStats,
     )
     from ._shutdown import (
-        Budget as Budget,
-        Health as Health,
         Shutdown as Shutdown,
         ShutdownToken as ShutdownToken,
         Unit as Unit,
@@ -91,7 +91,7 @@ _HOMES = {
     "Attempt": "_worker",
     "Batch": "_batch",
     "BatchReport": "_batch",
-    "Budget": "_shutdown",
+    "Budget": "_budget",
     "BusyError": "_errors",
     "Cache": "_cache",
     "Checkpoint": "_checkpoint",
@@ -102,7 +102,7 @@ _HOMES = {
     "Doubt": "_effects",
     "Error": "_errors",
     "Failure": "_map",
-    "Health": "_shutdown",
+    "Health": "_health",
     "Held": "_effects",
     "IncompatibleError": "_errors",
     "Intent": "_effects",

@@ -142,7 +142,9 @@ class Batch(Generic[T]):
         except BaseException as error:
             self._end(error, fails=False)
             raise
-        self._end(None)
+        ending = self._end(None)
+        if ending is not None:
+            raise ending
 
     def __aiter__(self) -> AsyncIterator[T]:
         if self._is_entered:
@@ -187,7 +189,9 @@ class Batch(Generic[T]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._is_entered = False
-        self._end(error, fails=True)
+        ending = self._end(error, fails=True)
+        if ending is not None:
+            raise ending
 
     async def __aenter__(self) -> Batch[T]:
         return self.__enter__()
@@ -322,6 +326,7 @@ class Batch(Generic[T]):
                 retry_dead=self._retry_failed,
                 fresh=self._fresh,
                 in_flight=1,
+                wait_in_line=False,
             )
         except BaseException as error:
             own.end(error)
@@ -332,7 +337,7 @@ class Batch(Generic[T]):
             self._passage = items.passage(iter(source), self._key)
             done, dead, _, _ = items.counts()
             self._before = (done, dead)
-            self._progress = Progress(self.name, self._numbers, self._shown)
+            self._progress = Progress(self.name, self._numbers, self._shown, own.is_new)
             if items.run > 1 and (done or dead):
                 of = f" of {self._total:,}" if self._total is not None else ""
                 dying = f", {dead:,} dead" if dead else ""
@@ -349,10 +354,11 @@ class Batch(Generic[T]):
         done, dead = self._before
         return Numbers(done + tally["done"], dead + tally["died"], self._total, tally["done"], tally["failures"])
 
-    def _end(self, error: BaseException | None, *, fails: bool = False) -> None:
+    def _end(self, error: BaseException | None, *, fails: bool = False) -> BaseException | None:
+        """Closes everything. Gives what is to be raised because of a stop."""
         items, passage, progress = self._open, self._passage, self._progress
         if items is None:
-            return
+            return None
         try:
             if passage is not None and passage.busy:
                 # An exception of the body is the item's; a stop, Ctrl-C and the end of a generator are not.
@@ -374,13 +380,12 @@ class Batch(Generic[T]):
         except BaseException as problem:
             self._closed(problem)
             raise
-        self._closed(error)
+        return self._closed(error)
 
-    def _closed(self, error: BaseException | None) -> None:
+    def _closed(self, error: BaseException | None) -> BaseException | None:
         own, self._own = self._own, None
         self._open = self._passage = self._progress = self._token = None
-        if own is not None:
-            own.end(error)
+        return None if own is None else own.end(error)
 
 
 class _Alone(Generic[T]):
@@ -407,7 +412,9 @@ class _Alone(Generic[T]):
             return await anext(self._loop)
         except StopAsyncIteration:
             self._is_over = True
-            self._batch._end(None)
+            ending = self._batch._end(None)
+            if ending is not None:
+                raise ending from None
             raise
         except BaseException as error:
             self._is_over = True

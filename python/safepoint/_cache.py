@@ -97,6 +97,7 @@ class Cache:
 
     @property
     def path(self) -> str:
+        """The directory."""
         return os.fspath(self._native.path())
 
     @overload

@@ -145,6 +145,7 @@ class Listed:
 
     @property
     def metrics(self) -> Mapping[str, float]:
+        """The figures that the caller said."""
         return dict(self.metadata.get("metrics", {}))
 
     @property
@@ -182,10 +183,12 @@ class Checkpoint:
 
     @property
     def name(self) -> str:
+        """The state's name."""
         return str(self.metadata["name"])
 
     @property
     def generation(self) -> int:
+        """Its number."""
         return int(self.metadata["generation"])
 
     @property
@@ -195,6 +198,7 @@ class Checkpoint:
 
     @property
     def metrics(self) -> Mapping[str, float]:
+        """The figures that the caller said."""
         return dict(self.metadata.get("metrics", {}))
 
     @property
@@ -204,6 +208,7 @@ class Checkpoint:
 
     @property
     def pinned(self) -> bool:
+        """Whether it is never pruned."""
         return bool(self.metadata.get("pinned", False))
 
     @property
@@ -235,6 +240,7 @@ class CheckpointReader:
 
     @property
     def path(self) -> str:
+        """The directory."""
         return os.fspath(self._native.path())
 
     def names(self) -> builtins.list[str]:

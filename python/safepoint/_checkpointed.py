@@ -116,7 +116,7 @@ class _Course:
 
         self.is_own = not isinstance(store, CheckpointStore)
         self.store = store if isinstance(store, CheckpointStore) else CheckpointStore(store)
-        self.schedule = _schedule(every)
+        self.schedule = as_schedule(every)
         self.name = name
         self.stop = stop if stop is not None else active()
         self.background = background
@@ -167,7 +167,8 @@ class _Course:
         return Stopped(f"`{self.name}` ended at a safepoint after {self.yields} steps; run again to go on")
 
 
-def _schedule(every: int | timedelta | Schedule | None) -> Schedule:
+def as_schedule(every: int | timedelta | Schedule | None) -> Schedule:
+    """What `every=` means."""
     if every is None:
         return Schedule(automatic=timedelta(days=1))
     if isinstance(every, Schedule):

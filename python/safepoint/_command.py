@@ -14,5 +14,6 @@ def main() -> int:
     # handlers of its own.
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-    sys.stdout.flush()
-    return _native.command([sys.argv[0], *sys.argv[1:]])
+    # Python ignores it, and what the command starts would inherit that.
+    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+    return _native.command(["safepoint", *sys.argv[1:]])

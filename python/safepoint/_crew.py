@@ -169,18 +169,18 @@ class Crew:
             idle = self._start()
         if idle is None:
             raise AssertionError("there is no process to give a task to")
-        if not idle.given:
-            self._begins(idle, task)
         idle.given.append(task)
+        if idle.is_ready and len(idle.given) == 1:
+            self._begins(idle)
         idle.out += _REQUEST.pack(len(task.payload), task.place) + task.payload
         self._send(idle)
 
-    def _begins(self, member: _Member, task: Task) -> None:
-        """As far as can be seen from here: its task before was answered."""
+    def _begins(self, member: _Member) -> None:
+        """As far as can be seen from here, the oldest task of a process is the one it works on."""
         member.began = time.monotonic()
-        if task.item is not None:
-            task.item.restart()
-            task.item.in_process(member.process.pid or 0)
+        item = member.given[0].item
+        if item is not None:
+            item.in_process(member.process.pid or 0)
 
     def wait(self, seconds: float | None) -> list[News]:
         """What happened, at most after so many seconds."""
@@ -291,8 +291,9 @@ class Crew:
             at += length
             if kind == _READY:
                 member.is_ready = True
-                member.began = time.monotonic()
                 self._stillborn = 0
+                if member.given:
+                    self._begins(member)
                 continue
             if kind == _UNUSABLE:
                 raise InvalidError(
@@ -311,7 +312,7 @@ class Crew:
                 self._answer_time += (now - member.began - self._answer_time) * 0.1
                 yield Result(task, kind == _DONE, pickled)
             if member.given:
-                self._begins(member, member.given[0])
+                self._begins(member)
         del read[:at]
 
     def _bury(self, descriptor: int, member: _Member) -> Iterator[News]:

@@ -23,6 +23,12 @@ class Error(Exception):
         self.message = message
         self.hint = hint
         self._errno = errno
+        if errno is not None and isinstance(self, OSError):
+            import os
+
+            # Set by the constructor of `OSError` otherwise, which this one is not.
+            object.__setattr__(self, "errno", errno)
+            object.__setattr__(self, "strerror", os.strerror(errno))
         # A traceback shows notes below the message.
         if hint is not None and sys.version_info >= (3, 11):
             self.add_note(f"hint: {hint}")
@@ -74,10 +80,6 @@ class IoError(Error, OSError):
 
     kind = "io"
 
-    def __init__(self, message: str, hint: str | None = None, errno: int | None = None) -> None:
-        super().__init__(message, hint, errno)
-        self.errno = errno
-
 
 class NotFoundError(Error, LookupError):
     """The named thing does not exist."""
@@ -99,3 +101,6 @@ class Stopped(BaseException):
     unit, a step or a claim that may not begin any more, and in the main thread with ``shutdown(raise_in_main=True)``.
     The ``with safepoint.shutdown()`` block takes it in.
     """
+
+    #: The block that it was raised for, if it was raised for one.
+    block: object | None = None

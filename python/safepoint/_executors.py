@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import select
 import threading
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -46,41 +47,31 @@ def track(token: ShutdownToken, work: object, name: str | None) -> None:
             hint="track an executor, a multiprocessing pool or process, a future or an asyncio task; "
             "for anything else register a hook",
         )
-    said = name or type(work).__name__
+    if token._attendant is None:
+        token._attendant = Attendant(token)
+    tracked = Tracked(known, name or type(work).__name__)
     if hasattr(work, "submit"):
-        _refuse_softly(token, work)
+        tracked.undo = _refuse_softly(token, work)
     elif hasattr(work, "_check_running"):
-        _refuse_by_stopped(token, work)
-    attendant = _attendant(token)
-    attendant.add(known.give_up_pending)
-
-    def drain(seconds: float) -> None:
-        known.give_up_pending()
-        _until(token, known.wait, seconds)
-
-    def close(seconds: float) -> None:
-        if known.wait(0):
-            return
-        known.kill()
-        if not known.wait(seconds * 0.9):
-            raise TimeoutError("it is still running at the end of the grace period")
-
-    token.hook("drain", said)(drain)
-    token.hook("close", said)(close)
+        tracked.undo = _refuse_by_stopped(token, work)
+    token._attendant.add(tracked)
+    if hasattr(work, "add_done_callback"):
+        # What is done needs no attendance: a server may track one for each request.
+        attendant = weakref.ref(token._attendant)
+        work.add_done_callback(lambda _: _forget(attendant, tracked))
 
 
-def _until(token: ShutdownToken, wait: Callable[[float], bool], patience: float) -> None:
-    """Waits in slices, for an immediate request to be heard: a hook has 50 ms left then."""
-    from time import monotonic
-
-    end = monotonic() + patience * 0.95
-    while not wait(max(0.0, min(0.02, end - monotonic()))):
-        if monotonic() >= end or token.phase in ("terminating", "stopped"):
-            return
+def _forget(attendant: weakref.ref[Attendant], tracked: Tracked) -> None:
+    living = attendant()
+    if living is not None:
+        living.forget(tracked)
 
 
-def _refuse_softly(token: ShutdownToken, executor: Any) -> None:
-    """After the stop, what is submitted is given up at once; the executor's own answer would be a `RuntimeError`."""
+def _refuse_softly(token: ShutdownToken, executor: Any) -> Callable[[], object]:
+    """After the stop, what is submitted is given up at once; the executor's own answer would be a `RuntimeError`.
+
+    Returns what undoes it.
+    """
     submit = executor.submit
 
     def submit_or_give_up(function: Any, /, *arguments: Any, **named: Any) -> Future[Any]:
@@ -100,9 +91,15 @@ def _refuse_softly(token: ShutdownToken, executor: Any) -> None:
 
     executor.submit = submit_or_give_up
 
+    def undo() -> None:
+        if executor.__dict__.get("submit") is submit_or_give_up:
+            del executor.submit
 
-def _refuse_by_stopped(token: ShutdownToken, pool: Any) -> None:
-    """After the stop, a pool takes nothing on; its own answer would be a `ValueError`."""
+    return undo
+
+
+def _refuse_by_stopped(token: ShutdownToken, pool: Any) -> Callable[[], object]:
+    """After the stop, a pool takes nothing on; its own answer would be a `ValueError`. Returns what undoes it."""
     check_running = pool._check_running
 
     def check() -> None:
@@ -111,6 +108,12 @@ def _refuse_by_stopped(token: ShutdownToken, pool: Any) -> None:
         check_running()
 
     pool._check_running = check
+
+    def undo() -> None:
+        if pool.__dict__.get("_check_running") is check:
+            del pool._check_running
+
+    return undo
 
 
 def _known(work: object) -> Work | None:
@@ -154,18 +157,19 @@ def _executor(executor: Executor) -> Work:
         if queue is None:
             executor.shutdown(wait=False, cancel_futures=True)
             return
-        # As `cancel_futures` does it, with the futures in our hands. `None` tells the threads to leave.
+        # As `cancel_futures` does it, with the futures in our hands. All are taken away before one is cancelled, for
+        # the threads go on taking meanwhile. `None` tells them to leave.
         executor.shutdown(wait=False)
         handed = []
         try:
             while True:
-                item = queue.get_nowait()
-                if item is not None:
-                    item.future.cancel()
-                    handed.append(item.future)
+                handed.append(queue.get_nowait())
         except Empty:
             queue.put(None)
-        _tell_those_who_wait(handed)
+        futures = [item.future for item in handed if item is not None]
+        for future in futures:
+            future.cancel()
+        _tell_those_who_wait(futures)
 
     return Work(give_up_pending, wait)
 
@@ -308,57 +312,133 @@ def _end(processes: list[Any]) -> None:
                 process.kill()
 
 
+class Tracked:
+    """One piece of work that a stop reaches."""
+
+    def __init__(self, work: Work, name: str) -> None:
+        self.work = work
+        self.name = name
+        self.undo: Callable[[], object] = lambda: None
+        self.was_killed = False
+
+    def kill(self) -> None:
+        """Ends it, unless it has ended."""
+        if not self.work.wait(0):
+            self.was_killed = True
+            self.work.kill()
+
+
 class Attendant:
-    """A thread that waits for the stop, then calls what was given to it, while the main thread waits for a result."""
+    """Carries a stop to what is tracked, while the main thread waits for a result.
+
+    A thread of its own gives up what is pending as soon as a stop is asked for, and ends what is still running when the
+    stop is immediate or the time for draining is over. Without a stop it does nothing.
+    """
 
     def __init__(self, token: ShutdownToken) -> None:
-        self._token = token
         self._lock = threading.Lock()
-        self._calls: list[Callable[[], object]] = []
-        self._has_begun = False
-        self._thread: threading.Thread | None = None
-        self._leave: int | None = None
+        self._tracked: list[Tracked] = []
+        self._phase = 0
+        stopping = os.dup(token.fileno())
+        leave, self._leave = os.pipe()
+        # Nothing here holds on to the token, so that a child's attendant ends with the child.
+        weakref.finalize(token, self.end)
+        asked = weakref.ref(token)
+        token.hook("drain", "tracked work")(lambda seconds: self._drain(asked(), seconds))
+        token.hook("close", "tracked work")(self._close)
+        threading.Thread(
+            target=self._attend, args=(stopping, leave, asked), name="safepoint-attendant", daemon=True
+        ).start()
 
-    def add(self, call: Callable[[], object]) -> None:
-        """Calls ``call`` when a stop is asked for; at once, if it was."""
+    def add(self, tracked: Tracked) -> None:
+        """From now on the stop reaches it; at once, if it has been asked for."""
         with self._lock:
-            if not self._has_begun:
-                self._calls.append(call)
-                if self._thread is None:
-                    read, self._leave = os.pipe()
-                    attend = threading.Thread(
-                        target=self._attend, args=(read,), name="safepoint-attendant", daemon=True
-                    )
-                    self._thread = attend
-                    attend.start()
-                return
-        call()
+            self._tracked.append(tracked)
+            phase = self._phase
+        if phase > 0:
+            tracked.work.give_up_pending()
+
+    def forget(self, tracked: Tracked) -> None:
+        """It has ended."""
+        with self._lock:
+            if tracked in self._tracked and not tracked.was_killed:
+                self._tracked.remove(tracked)
 
     def end(self) -> None:
-        """Ends the thread at the end of the block."""
+        """Ends the thread, and leaves what is tracked as it was before."""
         with self._lock:
-            leave, self._leave = self._leave, None
-        if leave is not None:
+            leave, self._leave = self._leave, -1
+            tracked, self._tracked = self._tracked, []
+        if leave >= 0:
+            os.close(leave)
+        for each in tracked:
+            each.undo()
+
+    def _all(self) -> list[Tracked]:
+        with self._lock:
+            return list(self._tracked)
+
+    def _attend(self, stopping: int, leave: int, asked: weakref.ref[ShutdownToken]) -> None:
+        # By descriptors: a thread that waits in the interpreter would wake ten times a second.
+        poll = select.poll()
+        poll.register(leave, select.POLLIN)
+        poll.register(stopping, select.POLLIN)
+        try:
+            while True:
+                seen = dict(poll.poll())
+                if leave in seen:
+                    return
+                token = asked()
+                if token is None or token.reason is None:
+                    # The end of a block that nobody stopped.
+                    return
+                del token
+                if self._phase == 0:
+                    self._carry(1)
+                    # From now on for the hang-up only: it stays readable.
+                    poll.modify(stopping, 0)
+                if seen[stopping] & select.POLLHUP:
+                    self._carry(2)
+                    return
+        finally:
+            os.close(stopping)
             os.close(leave)
 
-    def _attend(self, leave: int) -> None:
-        # By descriptors: a thread that waits in the interpreter would wake ten times a second.
-        stopping = self._token.fileno()
-        poll = select.poll()
-        poll.register(stopping, select.POLLIN)
-        poll.register(leave, select.POLLIN)
-        ready = {descriptor for descriptor, _ in poll.poll()}
-        os.close(leave)
-        if stopping not in ready:
-            return
+    def _carry(self, phase: int) -> None:
         with self._lock:
-            self._has_begun = True
-            calls, self._calls = self._calls, []
-        for call in calls:
-            call()
+            self._phase = phase
+            tracked = list(self._tracked)
+        for each in tracked:
+            if phase == 1:
+                each.work.give_up_pending()
+            else:
+                each.kill()
 
+    def _drain(self, token: ShutdownToken | None, seconds: float) -> None:
+        if token is None or token.reason is None:
+            return
+        from time import monotonic
 
-def _attendant(token: ShutdownToken) -> Attendant:
-    if token._attendant is None:
-        token._attendant = Attendant(token)
-    return token._attendant
+        end = monotonic() + seconds * 0.95
+        for each in self._all():
+            # In slices, for an immediate request to be heard: a hook has 50 ms left then.
+            while not each.work.wait(max(0.0, min(0.02, end - monotonic()))):
+                if monotonic() >= end or token.phase in ("terminating", "stopped"):
+                    return
+
+    def _close(self, seconds: float) -> None:
+        if self._phase == 0:
+            return
+        from time import monotonic
+
+        end = monotonic() + seconds * 0.9
+        left = []
+        for each in self._all():
+            each.kill()
+            if not each.work.wait(max(0.0, end - monotonic())):
+                left.append(each.name)
+        if left:
+            raise TimeoutError(f"still running at the end of the grace period: {', '.join(left)}")
+        killed = [each.name for each in self._all() if each.was_killed]
+        if killed:
+            raise TimeoutError(f"ended, for it was still running: {', '.join(killed)}")

@@ -1,10 +1,9 @@
-"""Hooks: functions of any shape, begun as the native half wants it."""
+"""Hooks: functions of any shape, as the native half runs them on a thread."""
 
 from __future__ import annotations
 
 import asyncio
 import inspect
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -27,31 +26,25 @@ def home(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
         _home = earlier
 
 
-def starter(function: Callable[..., Any], name: str) -> Callable[[float, str, Ending], None]:
-    """Begins ``function`` on a thread, with the seconds that it has if it takes them, and has the end told.
-
-    A daemon: one that hangs must not keep the program from ending.
-    """
+def runner(function: Callable[..., Any]) -> Callable[[float, str, Ending], None]:
+    """Runs ``function``, with the seconds that it has if it takes them, and tells how it ended."""
     takes_share = _takes_an_argument(function)
 
-    def run(seconds: float, ending: Ending) -> None:
-        failure = None
+    def run(seconds: float, phase: str, ending: Ending) -> None:
+        failure: str | None = None
         try:
             returned = function(seconds) if takes_share else function()
             if inspect.iscoroutine(returned):
                 _await(returned, seconds)
         except BaseException as error:
-            failure = _in_words(error)
+            failure = in_words(error)
         finally:
             ending.tell(failure)
 
-    def start(seconds: float, phase: str, ending: Ending) -> None:
-        threading.Thread(target=run, args=(seconds, ending), name=f"hook {name}", daemon=True).start()
-
-    return start
+    return run
 
 
-def _in_words(error: BaseException) -> str:
+def in_words(error: BaseException) -> str:
     """As the last line of a traceback has it."""
     text = str(error)
     kind = type(error).__qualname__

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sized
 from dataclasses import dataclass
@@ -179,8 +179,8 @@ class MapResult(Generic[R]):
         except BaseException as error:
             self._end(error)
             raise
-        self._end(None)
-        raise StopIteration
+        ending = self._end(None)
+        raise StopIteration if ending is None else ending
 
     def __enter__(self) -> MapResult[R]:
         return self
@@ -188,7 +188,9 @@ class MapResult(Generic[R]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._end(error)
+        ending = self._end(error)
+        if ending is not None:
+            raise ending
 
     def close(self) -> None:
         """Ends the processes now, and closes the state: what is in progress is put back."""
@@ -231,10 +233,11 @@ class MapResult(Generic[R]):
                 wait=self._retry_wait,
                 retry_dead=self._retry_failed,
                 fresh=self._fresh,
-                in_flight=self._workers * 2,
+                in_flight=self._workers,
+                wait_in_line=True,
             )
         self._crew = self._hire(token)
-        self._progress = Progress(self.name, self._numbers, self._shown if self._shown is not None else _is_worth_it())
+        self._progress = Progress(self.name, _numbers_of(weakref.ref(self)), self._shown, self._stop.is_new)
         if self._items is not None and self._items.run > 1:
             done, dead, _, _ = self._items.counts()
             of = f" of {self._total:,}" if self._total is not None else ""
@@ -274,12 +277,13 @@ class MapResult(Generic[R]):
             task.item = None
         self._left_out.add(task.place)
 
-    def _end(self, error: BaseException | None) -> None:
+    def _end(self, error: BaseException | None) -> BaseException | None:
+        """Closes everything. Gives what is to be raised because of a stop."""
         if self._is_over:
-            return
+            return None
         self._is_over = True
         if not self._is_open:
-            return
+            return None
         self._is_open = False
         crew, items, progress = self._crew, self._items, self._progress
         try:
@@ -315,7 +319,7 @@ class MapResult(Generic[R]):
         except BaseException as problem:
             self._stop.end(problem)
             raise
-        self._stop.end(error)
+        return self._stop.end(error)
 
     # The work.
 
@@ -454,9 +458,14 @@ class MapResult(Generic[R]):
         self._ready[task.place] = lambda: failure
 
 
-def _is_worth_it() -> bool | None:
-    """Progress is shown in a terminal, and elsewhere from time to time."""
-    return None if sys.stderr is not None else False
+def _numbers_of(result: weakref.ref[MapResult[Any]]) -> Callable[[], Numbers]:
+    """What progress looks at. It must not keep the result: one that nobody has any more ends its processes."""
+
+    def look() -> Numbers:
+        alive = result()
+        return Numbers(0, 0, None, 0, 0) if alive is None else alive._numbers()
+
+    return look
 
 
 def map(

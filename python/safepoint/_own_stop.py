@@ -20,6 +20,14 @@ class OwnStop:
         self._block: shutdown | None = None
         self._quiet: _native.Owner | None = None
         self._token: ShutdownToken | None = None
+        self._is_told = False
+
+    def is_new(self) -> bool:
+        """Whether a stop was asked for, of signals that the loop itself looks after, and nobody was told of it yet."""
+        if self._block is None or self._is_told or self._token is None or not self._token.requested:
+            return False
+        self._is_told = True
+        return True
 
     def begin(self) -> ShutdownToken:
         """The token."""
@@ -34,7 +42,7 @@ class OwnStop:
             return None
         if not _is_default(signal.getsignal(signal.SIGINT)):
             return None
-        block = shutdown(raise_in_main=True)
+        block = shutdown(raise_in_main=True, announce=False)
         # The first request lets what is in progress finish; the second is the KeyboardInterrupt that people expect.
         block._raised = 1
         block._exception = KeyboardInterrupt
@@ -47,8 +55,8 @@ class OwnStop:
         self._quiet = _native.Owner(25.0, [])
         return ShutdownToken(self._quiet.token())
 
-    def end(self, error: BaseException | None) -> None:
-        """Puts the handlers back. Raises what the program would have got without us, if a stop has ended the loop
+    def end(self, error: BaseException | None) -> BaseException | None:
+        """Puts the handlers back. Gives what the program would have got without us, if a stop has ended the loop
         quietly and nobody else is told of it: ``KeyboardInterrupt`` after Ctrl-C, ``SystemExit`` otherwise.
         """
         block, self._block = self._block, None
@@ -57,15 +65,15 @@ class OwnStop:
         if quiet is not None:
             quiet.finish()
         if block is None or token is None:
-            return
+            return None
         block.__exit__(None, None, None)
         reason = token.reason
         if error is not None or reason is None:
-            return
+            return None
         if reason.signal == signal.SIGINT:
-            raise KeyboardInterrupt
+            return KeyboardInterrupt()
         stop = block._stop
-        raise SystemExit(75 if stop is None else stop.exit_code)
+        return SystemExit(75 if stop is None else stop.exit_code)
 
 
 def _is_default(handler: object) -> bool:

@@ -28,9 +28,12 @@ class Numbers(NamedTuple):
 class Progress:
     """Shows how far something is until :meth:`end`. ``shown=False`` shows nothing; ``None`` decides by itself."""
 
-    def __init__(self, name: str, look: Callable[[], Numbers], shown: bool | None) -> None:
+    def __init__(
+        self, name: str, look: Callable[[], Numbers], shown: bool | None, is_stop_new: Callable[[], bool] | None = None
+    ) -> None:
         self._name = name
         self._look = look
+        self._is_stop_new = is_stop_new
         self._stream: TextIO | None = sys.stderr if shown is not False else None
         self._is_terminal = False
         if self._stream is not None:
@@ -67,6 +70,8 @@ class Progress:
 
     def _work(self) -> None:
         while not self._ended.wait(_TERMINAL if self._is_terminal else _ELSEWHERE):
+            if self._is_terminal and self._is_stop_new is not None and self._is_stop_new():
+                self.note("what is in progress may finish; Ctrl-C once more ends it now")
             with self._lock:
                 if self._is_terminal:
                     self._draw()

@@ -1,78 +1,45 @@
 """Stopping: the ``with safepoint.shutdown()`` block and the token that it hands out.
 
-How signals arrive. The native half installs a handler of its own, which stores the request at once, also while Python
-is busy in C. Then it calls the handler that was there before: Python's own, for which :func:`shutdown` registers one
-function by ``signal.signal``. So ``time.sleep``, ``asyncio`` and notebooks notice the signal as they would without us,
-and what was there before is there again at the end of the block.
-
-Other processes. A token can be pickled, and is inherited by a fork: in both cases the other process gets a token that
-follows this one's stop, by a pipe and without messages.
+How signals arrive is told in `_signals`, how other processes of the program follow in `_processes`.
 """
 
 from __future__ import annotations
 
+import builtins
 import os
-import signal
 import sys
 import threading
-import weakref
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, overload
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, overload
 
-from . import _native
+from . import _blocks, _native, _processes, _signals
+from ._blocks import active as active
 from ._errors import ClosedError, InvalidError, Stopped
+from ._processes import follow as follow
+from ._times import as_seconds as as_seconds
+from ._unit import Unit as Unit
 
 if TYPE_CHECKING:
     from datetime import timedelta
     from decimal import Decimal
     from types import FrameType, TracebackType
 
+    from ._budget import Budget
     from ._executors import Attendant
+    from ._health import Health
     from ._native import StopReport
 
 T = TypeVar("T")
-P = ParamSpec("P")
-R = TypeVar("R")
+F = TypeVar("F", bound=Callable[..., Any])
 
 #: The grace period unless told otherwise, in seconds: below the 30 s that Kubernetes gives.
 DEFAULT_GRACE = 25.0
 
-#: The stop signals and whom they are counted to.
-_STOP_SIGNALS = {signal.SIGINT: "USER", signal.SIGTERM: "SYSTEM", signal.SIGHUP: "SYSTEM"}
+#: When a hook runs.
+Order = Literal["accept", "drain", "save", "close", "report"]
 
-#: The blocks that this process is in, the innermost last.
-_active: list[Shutdown] = []
-
-#: Every token whose stop other processes may follow.
-_tokens: weakref.WeakSet[ShutdownToken] = weakref.WeakSet()
-
-#: In another process of the program: the tokens that follow the main process, by its address.
-_followed: dict[tuple[int, int, int], ShutdownToken] = {}
-
-
-def follow(stop: ShutdownToken) -> None:
-    """Makes a worker process follow ``stop``: ``Pool(initializer=safepoint.follow, initargs=(stop,))``.
-
-    From then on :func:`active` gives it the token, Ctrl-C in the terminal is left to the main process, and the worker
-    ends when the main process is gone. Any function that is handed ``stop`` in another process does the same. A fork
-    follows by itself.
-    """
-    _followed.setdefault((0, 0, id(stop)), stop)
-
-
-def as_seconds(value: float | timedelta) -> float:
-    """A length of time in seconds."""
-    return value if isinstance(value, (int, float)) else value.total_seconds()
-
-
-def active() -> ShutdownToken | None:
-    """The token of the innermost ``with safepoint.shutdown()`` block of this process.
-
-    In a worker process that is in none: the one that follows the main process. ``None`` otherwise.
-    """
-    if _active:
-        return _active[-1]
-    return next(reversed(_followed.values()), None)
+#: Whom a stop is counted to.
+Source = Literal["USER", "SYSTEM", "PROGRAMMATIC", "TIMEOUT", "BUDGET", "PARENT"]
 
 
 class ShutdownToken(_native.Token):
@@ -82,7 +49,14 @@ class ShutdownToken(_native.Token):
     A child's stop is its own, a parent's reaches all its children. Asking costs one load.
     """
 
+    #: What makes the stop reach executors and the like; see `_executors`.
     _attendant: Attendant | None = None
+
+    #: Where the stop is asked for, if that is another process.
+    _address: _processes.Address | None = None
+
+    #: The block that it belongs to, if it is in this process.
+    _block: Shutdown | None = None
 
     def wait(self, timeout: float | timedelta | None = None) -> bool:
         """Blocks until a stop is asked for, at most ``timeout`` seconds. Says whether it was.
@@ -113,7 +87,7 @@ class ShutdownToken(_native.Token):
             loop.remove_reader(descriptor)
             os.close(descriptor)
 
-    def request(self, message: str = "", *, source: str = "PROGRAMMATIC", immediate: bool = False) -> None:
+    def request(self, message: str = "", *, source: Source = "PROGRAMMATIC", immediate: bool = False) -> None:
         """Asks for a stop of this token and its children: graceful, or ``immediate``.
 
         ``source`` is one of USER, SYSTEM, PROGRAMMATIC, TIMEOUT, BUDGET, PARENT.
@@ -122,7 +96,12 @@ class ShutdownToken(_native.Token):
 
     def child(self, name: str = "") -> ShutdownToken:
         """A token that stops with this one, and can be stopped alone."""
-        return ShutdownToken(self._child(name))
+        child = ShutdownToken(self._child(name))
+        child._block = self._root()
+        return child
+
+    def _root(self) -> Shutdown | None:
+        return self._block
 
     def unit(self, name: str) -> Unit:
         """A section that a stop waits for: ``with stop.unit("record 17") as unit:``, or ``async with``.
@@ -152,28 +131,33 @@ class ShutdownToken(_native.Token):
 
         source = aiter(items)
         stopping = asyncio.ensure_future(self.wait_async())
+        coming: asyncio.Future[T] | None = None
         try:
             while not self.requested:
                 # The next item may be long in coming: a stop does not wait for it.
                 coming = asyncio.ensure_future(anext(source))
                 await asyncio.wait({coming, stopping}, return_when=asyncio.FIRST_COMPLETED)
                 if not coming.done():
-                    coming.cancel()
-                    await asyncio.gather(coming, return_exceptions=True)
                     return
                 try:
                     item = coming.result()
                 except StopAsyncIteration:
                     return
+                coming = None
                 yield item
         finally:
             stopping.cancel()
-            close = getattr(source, "aclose", None)
-            if close is not None:
-                await close()
+            if coming is not None and not coming.done():
+                coming.cancel()
+                # It must have left the source before anybody else may ask that one.
+                await asyncio.wait({coming})
 
-    def hook(self, order: str = "close", name: str | None = None) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-        """Registers a function that runs while stopping: ``@stop.hook(order="close")``.
+    @overload
+    def hook(self, order: F) -> F: ...
+    @overload
+    def hook(self, order: Order = "close", name: str | None = None) -> Callable[[F], F]: ...
+    def hook(self, order: Any = "close", name: str | None = None) -> Any:
+        """Registers a function that runs while stopping: ``@stop.hook(order="close")``, or ``@stop.hook``.
 
         The orders are accept, drain, save, close, report; within one, the last registered runs first. The function gets
         the seconds that it has, if it takes a parameter. It may be ``async``. One that fails or hangs is named in the
@@ -181,12 +165,14 @@ class ShutdownToken(_native.Token):
 
         Raises :class:`safepoint.ClosedError` when the stop has got past ``order``.
         """
+        if callable(order):
+            return self.hook()(order)
 
-        def register(function: Callable[..., Any]) -> Callable[..., Any]:
-            from ._hooks import starter
+        def register(function: F) -> F:
+            from ._hooks import runner
 
             said = name or str(getattr(function, "__qualname__", function))
-            self._hook(order, said, starter(function, said))
+            self._hook(order, said, runner(function))
             return function
 
         return register
@@ -194,8 +180,9 @@ class ShutdownToken(_native.Token):
     def track(self, work: T, name: str | None = None) -> T:
         """Makes a stop reach an executor, a pool, a future, a process or an asyncio task, and returns it.
 
-        When a stop is asked for, what is pending in it is cancelled; the end of the block waits for what is running,
-        within the grace period.
+        When a stop is asked for, what is pending in it is given up, and the end of the block waits for what is running.
+        Processes that are still there when the grace period is over, or when the stop is immediate, are ended. At the
+        end of a block that nobody stopped nothing is done to it.
         """
         from ._executors import track
 
@@ -211,6 +198,8 @@ class ShutdownToken(_native.Token):
 
         Counted exactly, in millionths. ``on_warning`` is called once, at 80 %, with what is left.
         """
+        from ._budget import Budget
+
         return Budget(self, usd, on_warning)
 
     def health(
@@ -231,21 +220,22 @@ class ShutdownToken(_native.Token):
 
         Raises :class:`safepoint.IoError` when the address cannot be had.
         """
+        from ._health import Health
+
         server = Health(self, address, dict(checks or {}), ready, check_limit, secret, list(hosts))
-        block = active()
-        if isinstance(block, Shutdown):
+        block = self._root()
+        if block is not None:
             block._servers.append(server)
         return server
 
-    def __reduce__(self) -> tuple[Callable[..., ShutdownToken], tuple[int, int, int, str]]:
-        pid = os.getpid()
-        return _follow, (pid, _started_at(pid), self.fileno(), self.name)
+    def __reduce__(self) -> tuple[Callable[..., ShutdownToken], tuple[int, int, int]]:
+        return _processes.pickled(self)
 
     def fileno(self) -> int:
         """A descriptor that is readable from the stop request on, for ``select`` and event loops. Never to be read or
         closed.
         """
-        _tokens.add(self)
+        _processes.may_be_followed(self)
         return super().fileno()
 
 
@@ -257,6 +247,9 @@ class Shutdown(ShutdownToken):
 
     def __init__(self, of: _native.Token) -> None:
         self._servers: list[Health] = []
+
+    def _root(self) -> Shutdown:
+        return self
 
     @property
     def exit_code(self) -> int:
@@ -270,167 +263,13 @@ class Shutdown(ShutdownToken):
         return self.report.exit_code
 
 
-class Unit:
-    """A section that a stop waits for; see :meth:`ShutdownToken.unit`."""
-
-    def __init__(self, token: ShutdownToken, name: str) -> None:
-        self.name = name
-        self._token = token
-        self._actions: list[Callable[[], object]] = []
-        self._unit: _native.Unit | None = None
-
-    def on_rollback(self, action: Callable[P, object], *arguments: P.args, **named: P.kwargs) -> Callable[P, object]:
-        """Registers what undoes the section. It may be ``async`` in an ``async with``. Returns ``action``, so it is a
-        decorator, too.
-        """
-        from functools import partial
-
-        self._actions.append(partial(action, *arguments, **named) if arguments or named else action)
-        return action
-
-    def __enter__(self) -> Unit:
-        if self._unit is not None:
-            raise InvalidError(f"unit `{self.name}` is entered already", hint="make one for each section")
-        self._unit = self._token._unit(self.name, self._actions)
-        if self._unit is None:
-            raise Stopped(f"unit `{self.name}` does not begin: a stop was asked for")
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        unit, self._unit = self._unit, None
-        if unit is None:
-            return
-        if kind is None:
-            unit.commit()
-        else:
-            unit.roll_back()
-
-    async def __aenter__(self) -> Unit:
-        return self.__enter__()
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if kind is not None:
-            await self._roll_back_here()
-        self.__exit__(kind, error, trace)
-
-    async def _roll_back_here(self) -> None:
-        from inspect import isawaitable
-
-        failed: list[Callable[[], object]] = []
-        while self._actions:
-            action = self._actions.pop()
-            try:
-                undone = action()
-                if isawaitable(undone):
-                    await cast("Awaitable[object]", undone)
-            except Exception as failure:
-                failed.append(_raiser(failure))
-        # What failed is named in the report: the native half runs the rest of the list.
-        self._actions.extend(failed)
-
-
-def _raiser(failure: Exception) -> Callable[[], object]:
-    def fail() -> object:
-        raise failure
-
-    return fail
-
-
-class Budget:
-    """Money or another counted resource; see :meth:`ShutdownToken.budget`. Threads may share it."""
-
-    def __init__(
-        self, token: ShutdownToken, limit: Decimal | float | str, on_warning: Callable[[Decimal], object] | None
-    ) -> None:
-        warn = None if on_warning is None else _warner(on_warning)
-        self._native = token._budget(limit, warn)
-
-    def spend(self, amount: Decimal | float | str) -> bool:
-        """Counts ``amount`` as spent. Says whether the budget is used up: then a stop has been asked for."""
-        return self._native.spend(amount)
-
-    @property
-    def limit(self) -> Decimal:
-        """The whole budget."""
-        return _decimal(self._native._limit)
-
-    @property
-    def spent(self) -> Decimal:
-        """What was spent, exactly: ten times 0.1 is 1."""
-        return _decimal(self._native._spent)
-
-    @property
-    def left(self) -> Decimal:
-        """What is left, 0 at least."""
-        return _decimal(self._native._left)
-
-    def lift(self) -> None:
-        """From now on, spending asks for no stop."""
-        self._native.lift()
-
-
-class Health:
-    """A server of health and readiness; see :meth:`ShutdownToken.health`. Use it in ``with``, or close it."""
-
-    def __init__(
-        self,
-        token: ShutdownToken,
-        address: str,
-        checks: dict[str, Callable[[], object]],
-        ready: bool,
-        check_limit: float | timedelta | None,
-        secret: str | None,
-        hosts: list[str],
-    ) -> None:
-        limit = None if check_limit is None else as_seconds(check_limit)
-        self._native = _native.HealthServer(token, str(address), list(checks.items()), ready, limit, secret, hosts)
-
-    @property
-    def address(self) -> str:
-        """Its URL without a path, ``http://127.0.0.1:8080``, with the real port for port 0; or ``unix:`` and a path."""
-        return self._native.address.rstrip("/")
-
-    @property
-    def ready(self) -> bool:
-        """Whether the program says that it is ready. Set it when the start is done."""
-        return self._native.ready
-
-    @ready.setter
-    def ready(self, ready: bool) -> None:
-        self._native._set_ready(ready)
-
-    def close(self) -> None:
-        """Ends the server."""
-        self._native.close()
-
-    def __enter__(self) -> Health:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
-def _decimal(text: str) -> Decimal:
-    from decimal import Decimal
-
-    return Decimal(text)
-
-
-def _warner(on_warning: Callable[[Decimal], object]) -> Callable[[str], object]:
-    return lambda left: on_warning(_decimal(left))
-
-
 class shutdown:  # noqa: N801 - used as a function
     """Makes the block stoppable: ``with safepoint.shutdown(grace=25) as stop:``, or ``async with``.
 
     Inside the block SIGINT (Ctrl-C), SIGTERM and SIGHUP are stop requests: ``stop.requested`` turns true and nothing
     else happens by itself, so that the code gets to its next safepoint. A second signal is an immediate request, a
     third ends the process. At the end of the block the hooks run, units and tracked work are waited for, and the
-    earlier signal handlers are put back.
+    earlier signal handlers are put back. Blocks may be nested, and a signal is for all of them.
 
     grace
         Seconds from the request to the end. The default is the environment's ``SHUTDOWN_TIMEOUT``, else 25.
@@ -440,8 +279,8 @@ class shutdown:  # noqa: N801 - used as a function
     ready_delay
         Seconds from the request to the first hook, for load balancers.
     raise_in_main
-        For code that never asks: each stop request raises :class:`safepoint.Stopped` in the main thread, where it is.
-        The block takes it in.
+        For code that never asks: a stop request raises :class:`safepoint.Stopped` in the main thread, where it is, and
+        an immediate one after it does so again. The block takes it in. Not for ``async with``.
     signals
         ``False`` for a block that only limits, budgets and ``stop.request()`` end; a signal handler can be set in the
         main thread only.
@@ -454,9 +293,6 @@ class shutdown:  # noqa: N801 - used as a function
 
     Raises :class:`safepoint.InvalidError` for a time that cannot be, and for signals outside the main thread.
     """
-
-    #: What wakes the main thread for a stop that is no signal. By default it does nothing, and hardly anybody uses it.
-    _waking = signal.SIGURG
 
     def __init__(
         self,
@@ -474,12 +310,15 @@ class shutdown:  # noqa: N801 - used as a function
         self._raises = raise_in_main
         self._signals = signals
         self._announces = announce
-        self._earlier: dict[signal.Signals, Any] = {}
         self._owner: _native.Owner | None = None
         self._stop: Shutdown | None = None
+        #: Signals that came before the native half could see them.
+        self._unseen: list[int] = []
+        #: Between the end of `__enter__` and the beginning of `__exit__`, an exception lands in the block.
+        self._is_open = False
+        #: 1 after the first request was raised, 2 after an immediate one.
         self._raised = 0
-        #: What a request raises in the main thread. A loop that looks after signals by itself raises what people
-        #: expect.
+        #: What a request raises in the main thread; a loop that looks after signals by itself has another exception.
         self._exception: type[BaseException] = Stopped
         self._pid = os.getpid()
 
@@ -488,89 +327,74 @@ class shutdown:  # noqa: N801 - used as a function
             raise InvalidError(
                 "this block was entered already", hint="make a new `safepoint.shutdown()` for each block"
             )
-        if self._signals and threading.current_thread() is not threading.main_thread():
+        if (self._signals or self._raises) and threading.current_thread() is not threading.main_thread():
             raise InvalidError(
                 "signals can only be taken in the main thread",
                 hint="enter the block there and pass `stop` to this thread, or use `shutdown(signals=False)`",
             )
         self._pid = os.getpid()
-        announces = sys.stderr.isatty() if self._announces is None and sys.stderr else bool(self._announces)
-        taken: list[tuple[int, str]] = []
-        info = None
         try:
-            if self._signals:
-                for number, source in _STOP_SIGNALS.items():
-                    earlier = signal.getsignal(number)
-                    # nohup's SIGHUP stays ignored; a handler that is not Python's is called by the native half.
-                    if number == signal.SIGHUP and earlier == signal.SIG_IGN:
-                        continue
-                    if earlier is not None:
-                        self._earlier[number] = signal.signal(number, self._on_signal)
-                    taken.append((number, source))
-                if signal.getsignal(signal.SIGUSR1) == signal.SIG_DFL:
-                    info = int(signal.SIGUSR1)
-                if self._raises:
-                    self._earlier[self._waking] = signal.signal(self._waking, self._on_signal)
-            self._owner = _native.Owner(
-                self._grace,
-                taken,
-                reserve=self._reserve,
-                ready_delay=self._ready_delay,
-                info_signal=info,
-                announces=announces,
-            )
+            stop = self._begin()
         except BaseException:
-            self._put_back()
+            self._end_of_a_bad_beginning()
             raise
-        self._stop = stop = Shutdown(self._owner.token())
+        self._is_open = True
+        return stop
+
+    def _begin(self) -> Shutdown:
+        announces = sys.stderr.isatty() if self._announces is None and sys.stderr else bool(self._announces)
+        taken = _signals.listen(self._on_signal) if self._signals else []
+        self._owner = owner = _native.Owner(
+            self._grace,
+            taken,
+            reserve=self._reserve,
+            ready_delay=self._ready_delay,
+            info_signal=_signals.info() if self._signals else None,
+            # A signal is for all blocks; one of them says so.
+            announces=announces and not _blocks.entered(),
+        )
+        self._stop = stop = Shutdown(owner.token())
         if self._raises:
             main = threading.main_thread().ident
             assert main is not None
-            self._owner.interrupt(main, self._waking)
-        _active.append(stop)
+            _signals.listen_to_waking(self._on_signal)
+            owner.interrupt(main, int(_signals.WAKING))
+        _blocks.enter(stop)
+        while self._unseen:
+            self._request(self._unseen.pop(0))
         return stop
+
+    def _end_of_a_bad_beginning(self) -> None:
+        owner, stop = self._owner, self._stop
+        if owner is not None:
+            owner.finish()
+        if stop is not None:
+            _blocks.leave(stop)
+        _signals.stop_listening(self._on_signal)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
+        self._is_open = False
         stop, owner = self._stop, self._owner
         if stop is None or owner is None:
             return False
         if os.getpid() != self._pid:
             # A fork that came to the end of its parent's block: hooks and handlers are the parent's.
-            return kind is not None and issubclass(kind, Stopped)
-        self._before_the_end(owner)
+            return self._takes_in(error)
+        owner.interrupt_no_more()
         try:
             stop.report = owner.finish()
         finally:
             self._after_the_end(stop)
-        return self._takes_in(kind)
-
-    def _before_the_end(self, owner: _native.Owner) -> None:
-        if self._raises:
-            owner.interrupt_no_more()
-
-    def _after_the_end(self, stop: Shutdown) -> None:
-        if stop._attendant is not None:
-            stop._attendant.end()
-        for server in stop._servers:
-            server.close()
-        if stop in _active:
-            _active.remove(stop)
-        self._put_back()
-
-    def _takes_in(self, kind: type[BaseException] | None) -> bool:
-        """Whether what left the block was the stop's doing."""
-        if kind is None or self._stop is None:
-            return False
-        if issubclass(kind, Stopped):
-            return True
-        futures = sys.modules.get("concurrent.futures")
-        # The result of work that was tracked and given up.
-        is_given_up = futures is not None and issubclass(kind, futures.CancelledError)
-        return is_given_up and self._stop.requested and self._stop._attendant is not None
+        return self._takes_in(error)
 
     async def __aenter__(self) -> Shutdown:
+        if self._raises:
+            raise InvalidError(
+                "an exception in the main thread would end the event loop, not the block",
+                hint="wait with `await stop.wait_async()`, or track the tasks",
+            )
         return self.__enter__()
 
     async def __aexit__(
@@ -578,41 +402,117 @@ class shutdown:  # noqa: N801 - used as a function
     ) -> bool:
         import asyncio
 
-        from ._hooks import home
-
-        # The end waits; the loop goes on for hooks and units that live in it. Signal handlers are put back in the main
-        # thread.
+        self._is_open = False
         stop, owner = self._stop, self._owner
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            # A coroutine that is closed after its loop.
+            return self.__exit__(kind, error, trace)
         if stop is None or owner is None or os.getpid() != self._pid:
             return self.__exit__(kind, error, trace)
-        self._before_the_end(owner)
-        with home(asyncio.get_running_loop()):
+        from ._hooks import home
+        from ._waiting import on_a_thread, to_its_end
+
+        # The loop goes on, for hooks and units that live in it.
+        with home(loop):
             try:
-                stop.report = await asyncio.shield(asyncio.to_thread(owner.finish))
+                stop.report = await to_its_end(on_a_thread(owner.finish))
             finally:
                 self._after_the_end(stop)
-        return self._takes_in(kind)
+        return self._takes_in(error)
 
-    def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        # The native handler has stored the request already.
+    def _after_the_end(self, stop: Shutdown) -> None:
+        if stop._attendant is not None:
+            stop._attendant.end()
+        for server in stop._servers:
+            server.close()
+        _blocks.leave(stop)
+        if self._signals or self._raises:
+            _signals.stop_listening(self._on_signal)
+
+    def _takes_in(self, error: BaseException | None) -> bool:
+        """Whether what left the block was the stop's doing."""
         stop = self._stop
-        if not self._raises or stop is None or os.getpid() != self._pid:
-            return
-        # Once for a graceful request and once for an immediate one, however many signals came.
-        level = {"running": 0, "draining": 1}.get(stop.phase, 2)
-        if level == 0 or self._owner is None:
-            return
-        self._owner.heard()
-        if level > self._raised:
-            self._raised = level
-            raise self._exception(str(stop.reason))
+        if error is None or stop is None or not stop.requested:
+            return False
+        if isinstance(error, Stopped):
+            # One that was raised for another block goes on to it.
+            return error.block is None or error.block is self
+        if _is_group_of_stopped(error):
+            return True
+        futures = sys.modules.get("concurrent.futures")
+        # The result of work that was tracked and given up.
+        return futures is not None and isinstance(error, futures.CancelledError) and stop._attendant is not None
 
-    def _put_back(self) -> None:
-        for number, earlier in self._earlier.items():
-            # Somebody else's handler that was set inside the block stays.
-            if signal.getsignal(number) == self._on_signal:
-                signal.signal(number, earlier)
-        self._earlier.clear()
+    def _on_signal(self, frame: FrameType | None, unseen: int | None) -> None:
+        stop, owner = self._stop, self._owner
+        if unseen is not None and self._signals:
+            if stop is None:
+                self._unseen.append(unseen)
+                return
+            self._request(unseen)
+        if not self._raises or stop is None or owner is None:
+            return
+        level = _level(stop)
+        if level > self._raised and self._is_open and not _is_ours(frame):
+            self._raised = level
+            owner.heard()
+            raised = self._exception(str(stop.reason))
+            if isinstance(raised, Stopped):
+                raised.block = self
+            raise raised
+        if level <= self._raised:
+            owner.heard()
+
+    def _request(self, number: int) -> None:
+        """What the native handler would have done."""
+        stop = self._stop
+        assert stop is not None
+        if stop.phase == "stopped":
+            _signals.leave_to_earlier(number)
+            return
+        if stop.phase == "terminating":
+            _signals.default_action(number)
+            return
+        name = _signals.name_of(number)
+        mode = "GRACEFUL" if stop.phase == "running" else "IMMEDIATE"
+        stop._request(_signals.source_of(number), mode, name, number)
+
+
+def _level(stop: Shutdown) -> int:
+    requests = stop.requests
+    if any(request.mode == "IMMEDIATE" for request in requests[1:]):
+        return 2
+    return 1 if requests else 0
+
+
+#: The functions of this file in which an exception would do harm.
+_GUARDED = {
+    function.__code__
+    for function in (
+        shutdown.__enter__,
+        shutdown._begin,
+        shutdown._end_of_a_bad_beginning,
+        shutdown.__exit__,
+        shutdown._after_the_end,
+    )
+}
+
+
+def _is_ours(frame: FrameType | None) -> bool:
+    """Whether a signal came while a block was being entered or left."""
+    while frame is not None:
+        if frame.f_code in _GUARDED:
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _is_group_of_stopped(error: BaseException) -> bool:
+    """Whether it is what a task group makes of units that were refused. Groups came with Python 3.11."""
+    group: Any = getattr(builtins, "BaseExceptionGroup", None)
+    return group is not None and isinstance(error, group) and cast("Any", error).split(Stopped)[1] is None
 
 
 def _grace(given: float | timedelta | None) -> float:
@@ -627,94 +527,3 @@ def _grace(given: float | timedelta | None) -> float:
         raise InvalidError(
             f"SHUTDOWN_TIMEOUT cannot be used: `{text}` is no number of seconds", hint="write for example 90"
         ) from None
-
-
-def _started_at(pid: int) -> int:
-    """When a process started, in clock ticks since boot: with its number, which process it is. Source: proc(5), field
-    22 of stat.
-    """
-    with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as stat:
-        return int(stat.read().rpartition(")")[2].split()[19])
-
-
-def _follow(pid: int, started_at: int, descriptor: int, name: str) -> ShutdownToken:
-    """The token of another process of this program, in this one. What unpickling calls."""
-    if pid == os.getpid():
-        # Pickled and unpickled in one process: `copy.copy`, or an executor of threads.
-        for token in _tokens:
-            if token.fileno() == descriptor:
-                return token
-    address = (pid, started_at, descriptor)
-    known = _followed.get(address)
-    if known is not None:
-        return known
-    try:
-        here = os.open(f"/proc/{pid}/fd/{descriptor}", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        if _started_at(pid) != started_at:
-            os.close(here)
-            raise ProcessLookupError
-    except OSError:
-        # It is gone: its write end went with it.
-        here, other = os.pipe()
-        os.close(other)
-    token = ShutdownToken(_native.Parent.attach(here))
-    _followed[address] = token
-    _become_worker(pid)
-    return token
-
-
-def _become_worker(main: int) -> None:
-    """In a process that follows another's stop: Ctrl-C in the terminal reaches this one too, but it is the other's to
-    tell.
-    """
-    if (
-        threading.current_thread() is threading.main_thread()
-        and signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    ):
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-    workers = sys.modules.get("multiprocessing.process")
-    if workers is None:
-        return
-    # The mark of a process that is being handed its arguments, this token among them.
-    is_beginning = getattr(workers.current_process(), "_inheriting", False)
-    if is_beginning or workers.parent_process() is not None:
-        _native.end_with(main)
-
-
-#: What makes the tokens of a fork follow its parent's.
-_links: list[object] = []
-
-
-def _before_fork() -> None:
-    # The pipes must exist before the fork, for the child to have their ends.
-    for stop in _active:
-        stop.fileno()
-
-
-def _after_fork_in_child() -> None:
-    if not _active and not _tokens:
-        return
-    for token in list(_tokens):
-        link = token._after_fork()
-        if link is not None:
-            _links.append(link)
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        handler = signal.getsignal(number)
-        if getattr(handler, "__func__", None) is shutdown._on_signal:
-            # The parent tells of Ctrl-C; anything else that is sent to this process means this process.
-            signal.signal(number, signal.SIG_IGN if number == signal.SIGINT else signal.SIG_DFL)
-    if _is_forked_by_multiprocessing():
-        _native.end_with(os.getppid())
-
-
-def _is_forked_by_multiprocessing() -> bool:
-    """Whether this fork is a worker, and not a process that is meant to outlive its parent."""
-    frame: FrameType | None = sys._getframe()
-    while frame is not None:
-        if frame.f_globals.get("__name__") == "multiprocessing.popen_fork":
-            return True
-        frame = frame.f_back
-    return False
-
-
-os.register_at_fork(before=_before_fork, after_in_child=_after_fork_in_child)

@@ -10,7 +10,8 @@ The convention:
   ``Killed`` ends the program by ``kill -9`` then. A command must leave with 0, unless it was interrupted or the next
   one is ``echo $?``;
 - ``heavy`` behind the language (``python,heavy``) is for what needs torch, ray and the like; such blocks run in the
-  long tests. Blocks of other languages are for reading.
+  long tests. ``python,no_run`` is for parts of a program: it is only compiled. Blocks of other languages are for
+  reading.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ PATIENCE = 180.0
 
 _FENCE = re.compile(r"^(\s*)(```+)\s*([\w,-]*)\s*$")
 _FILE = re.compile(r"#\s+([\w./-]+\.(?:py|txt|csv|jsonl))$")
+_KILLED = re.compile(r"bash: line \d+: +\d+ Killed .*$")
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
@@ -108,8 +110,10 @@ for line in requests:
             # Its lines have the numbers of the page, so that a traceback leads there.
             code = compile("\\n" * (request["line"] - 1) + request["text"], request["name"], "exec")
             exec(code, names)
-    except BaseException:
-        problem = traceback.format_exc()
+    except BaseException as error:
+        # A program may say at its end that all is well.
+        if not (isinstance(error, SystemExit) and not error.code):
+            problem = traceback.format_exc()
     answers.write(json.dumps(problem) + "\\n")
     answers.flush()
 """
@@ -300,7 +304,9 @@ class Shell:
     def _came(self) -> str:
         """What is on the screen: lines as they were at last, without colours."""
         lines = _CONTROL.sub("", self._text.replace("\r\n", "\n")).split("\n")
-        return "\n".join(line.rpartition("\r")[2].rstrip() for line in lines if " Killed " not in line).strip("\n")
+        # What the shell says of a program that was killed is its own affair.
+        lines = [_KILLED.sub("", line.rpartition("\r")[2]).rstrip() for line in lines]
+        return "\n".join(lines).strip("\n")
 
     def close(self) -> None:
         if self._process.poll() is None:
@@ -320,6 +326,9 @@ def run(page: Path, directory: Path, *, heavy: bool = False, languages: Collecti
     try:
         for block in blocks(page):
             if block.words[0] not in languages or block.is_heavy > heavy:
+                continue
+            if "no_run" in block.words:
+                compile(block.text, str(block), "exec")
                 continue
             ran += 1
             name = _FILE.match(block.text.partition("\n")[0])

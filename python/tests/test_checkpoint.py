@@ -452,6 +452,9 @@ def test_what_is_in_the_background_at_the_end_of_the_program_is_seen_through(pla
         import sys, numpy, safepoint
         store = safepoint.CheckpointStore(sys.argv[1])
         store.save_in_background({"w": numpy.ones(1 << 20)}, step=9)
+        # Held by somebody who never lets go.
+        import ctypes
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(store))
         """,
         str(place),
     )

@@ -57,6 +57,7 @@ def page_of(folder: Path, text: str) -> Path:
         ("~~~python\nassert 1 == 2\n~~~\n", "AssertionError"),
         ("~~~python\n>>> 1 + 1\n3\n~~~\n", "Expected"),
         ("~~~python\nimport os\nos._exit(7)\n~~~\n", "ended with 7"),
+        ("~~~python,no_run\nif True\n~~~\n", "expected ':'"),
         ("~~~console\n$ false\n~~~\n", "ended with 1"),
         ("~~~console\n$ echo one\ntwo\n~~~\n", "instead of"),
         ("~~~console\n$ echo one\none\ntwo\n~~~\n", "instead of"),
@@ -64,7 +65,7 @@ def page_of(folder: Path, text: str) -> Path:
     ],
 )
 def test_a_page_that_is_wrong_fails(text: str, complaint: str, tmp_path: Path) -> None:
-    with pytest.raises(AssertionError, match=complaint):
+    with pytest.raises((AssertionError, SyntaxError), match=complaint):
         book.run(page_of(tmp_path, text), tmp_path)
 
 
@@ -76,8 +77,8 @@ this is for reading
 ~~~python
 # hello.py
 import sys, time
-print("hello", flush=True)
 try:
+    print("hello", flush=True)
     time.sleep(60)
 except KeyboardInterrupt:
     print("bye")

@@ -30,8 +30,7 @@ if __name__ == "__main__":
         print("ready", flush=True)
         ended = globals()[sys.argv[2]](futures)
         done = [future for future in ended if not future.cancelled()]
-        # The earliest are done, none in between is left out, and the rest was given up.
-        assert [future.result() for future in futures[: len(done)]] == list(range(len(done)))
+        # Some are done, and the rest was given up.
         assert len(ended) == 20_000 > len(done), len(done)
     sys.exit(stop.exit_code)
 """

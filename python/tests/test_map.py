@@ -13,81 +13,31 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from hypothesis import given, settings, strategies
 
 import safepoint
 from conftest import Start, gone
+from map_functions import (
+    add,
+    after_three,
+    double,
+    echo,
+    hangs,
+    leaves_a_mark,
+    troubled,
+    uneven,
+    unpicklable,
+    unsayable,
+    waits_to_go,
+)
 from safepoint import Failure
 
 Path = pathlib.Path
 CONTEXTS = ("spawn", "forkserver", "fork")
-
-# Functions for other processes.
-
-
-def double(number: int) -> int:
-    return number * 2
-
-
-def add(more: int, number: int) -> int:
-    return number + more
-
-
-def troubled(number: int) -> int:
-    """Some items come to grief, each in a way of its own."""
-    if number == 3:
-        raise ValueError("three")
-    if number == 5:
-        os.kill(os.getpid(), signal.SIGKILL)
-    if number == 7:
-        raise safepoint.Refuse("no sevens")
-    if number == 9:
-        os._exit(3)
-    if number == 11:
-        sys.exit("eleven")
-    return number
-
-
-def hangs(number: int) -> int:
-    if number == 2:
-        time.sleep(3600)
-    return number
-
-
-def after_three(path: str) -> str:
-    """Succeeds at the third attempt."""
-    with open(path, "a") as file:
-        file.write("x")
-    if len(Path(path).read_text()) < 3:
-        raise safepoint.Retry("not yet", after=0)
-    return "done"
-
-
-def echo(value: object) -> object:
-    return value
-
-
-def uneven(number: int) -> int:
-    time.sleep(0.03 if number % 7 == 0 else 0)
-    return number
-
-
-def leaves_a_mark(number: int) -> int:
-    descriptor = os.open("log", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-    os.write(descriptor, b"%d\n" % number)
-    os.close(descriptor)
-    return number * 2
-
-
-def unsayable(number: int) -> object:
-    return {1, 2}
-
-
-def unpicklable(number: int) -> object:
-    return lambda: number
 
 
 @pytest.fixture(autouse=True)
@@ -99,7 +49,7 @@ quiet = functools.partial(safepoint.map, progress=False, workers=2)
 
 
 @pytest.mark.parametrize("context", CONTEXTS)
-def test_results_come_in_order(context: str) -> None:
+def test_results_come_in_order(context: Any) -> None:
     result = quiet(double, range(500), context=context)
     assert list(result) == [number * 2 for number in range(500)]
     assert result.complete
@@ -110,7 +60,7 @@ def test_results_come_in_order(context: str) -> None:
 
 
 @pytest.mark.parametrize("context", CONTEXTS)
-def test_what_kills_a_worker_costs_one_item(context: str) -> None:
+def test_what_kills_a_worker_costs_one_item(context: Any) -> None:
     result = quiet(troubled, range(20), context=context, attempts=2, retry_wait=0.01)
     values = list(result)
     bad = {3: "ValueError: three", 5: "SIGKILL", 7: "no sevens", 9: "exited with 3", 11: "SystemExit: eleven"}
@@ -166,7 +116,7 @@ def test_an_item_that_cannot_be_sent_and_a_result_that_cannot() -> None:
 
 
 @pytest.mark.parametrize("context", ["spawn", "forkserver"])
-def test_a_function_that_cannot_be_imported_is_refused_at_once(context: str) -> None:
+def test_a_function_that_cannot_be_imported_is_refused_at_once(context: Any) -> None:
     def inner(number: int) -> int:
         return number
 
@@ -190,11 +140,11 @@ def test_bad_arguments_are_refused() -> None:
         {"fresh": True},
     ):
         with pytest.raises(safepoint.InvalidError):
-            safepoint.map(double, [1], **wrong)  # type: ignore[call-overload, arg-type]
+            safepoint.map(double, [1], **wrong)
     with pytest.raises(safepoint.InvalidError, match="async"):
         quiet(asynchronous, [1])
     with pytest.raises(safepoint.InvalidError, match="no function"):
-        quiet("double", [1])
+        quiet("double", [1])  # type: ignore[arg-type]
 
 
 def test_a_session_without_a_file_is_told_so() -> None:
@@ -287,14 +237,32 @@ def test_a_stop_gives_what_was_done() -> None:
     assert children() == []
 
 
+def test_what_a_worker_was_given_and_has_not_begun_is_put_back() -> None:
+    with safepoint.shutdown(signals=False) as stop:
+
+        def ask() -> None:
+            wait_for(Path("begun-0").exists)
+            stop.request("enough")
+            Path("go").touch()
+
+        threading.Thread(target=ask).start()
+        result = quiet(waits_to_go, range(10), workers=1, state="waits")
+        assert list(result) == [0]
+    assert not Path("begun-1").exists()
+    assert result.report is not None
+    assert result.report.put_back >= 1
+    assert list(quiet(waits_to_go, range(3), workers=1, state="waits")) == [0, 1, 2]
+
+
 PROGRAM = """
     import os, safepoint, sys, time
 
     def work(number):
+        descriptor = os.open("log", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        os.write(descriptor, b"begun %d\\n" % number)
         os.write(1, b"at %d\\n" % number)
         time.sleep(3600 if "hang" in sys.argv and number == 4 else 0.1)
-        descriptor = os.open("log", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-        os.write(descriptor, b"%d\\n" % number)
+        os.write(descriptor, b"ended %d\\n" % number)
         os.close(descriptor)
         return number
 
@@ -309,19 +277,20 @@ PROGRAM = """
 """
 
 
-def begun(lines: list[str]) -> set[int]:
-    return {int(line.removeprefix("at ")) for line in lines if line.startswith("at ")}
+def logged(word: str) -> set[int]:
+    lines = [line.split() for line in Path("log").read_text().splitlines()]
+    return {int(number) for said, number in lines if said == word}
 
 
 @pytest.mark.parametrize("context", CONTEXTS)
-def test_ctrl_c_in_a_terminal_lets_what_is_in_progress_finish(start: Start, context: str) -> None:
+def test_ctrl_c_in_a_terminal_lets_what_is_in_progress_finish(start: Start, context: Any) -> None:
     program = start(PROGRAM, context)
     program.until("at 7")
     program.send_to_group(signal.SIGINT)
     code, lines, errors = program.end()
     assert code == 130, errors
-    done = {int(line) for line in Path("log").read_text().split()}
-    assert begun(lines) == done, "what was begun was finished"
+    done = logged("ended")
+    assert logged("begun") == done, "what was begun was finished"
     assert len(done) < 20
     results = next(line for line in lines if line.startswith("results")).removeprefix("results ")
     assert set(json.loads(results)) == done
@@ -331,7 +300,7 @@ def test_ctrl_c_in_a_terminal_lets_what_is_in_progress_finish(start: Start, cont
 
 
 @pytest.mark.parametrize("context", CONTEXTS)
-def test_the_second_ctrl_c_ends_them_now(start: Start, context: str) -> None:
+def test_the_second_ctrl_c_ends_them_now(start: Start, context: Any) -> None:
     program = start(PROGRAM, context, "hang")
     program.until("at 9")
     program.send_to_group(signal.SIGINT)
@@ -339,13 +308,13 @@ def test_the_second_ctrl_c_ends_them_now(start: Start, context: str) -> None:
     program.send_to_group(signal.SIGINT)
     code, lines, errors = program.end()
     assert code == 130, errors
-    assert 4 not in {int(line) for line in Path("log").read_text().split()}
+    assert 4 in logged("begun") - logged("ended")
     assert lines[-1] == "complete False"
     gone(program)
 
 
 @pytest.mark.parametrize("context", CONTEXTS)
-def test_no_process_outlives_a_parent_that_is_killed(start: Start, context: str) -> None:
+def test_no_process_outlives_a_parent_that_is_killed(start: Start, context: Any) -> None:
     program = start(PROGRAM, context, "hang")
     program.until("at 9")
     assert len(program.others()) >= 3
@@ -415,3 +384,10 @@ def children() -> list[int]:
             if "resource_tracker" not in words and "forkserver" not in words and state != "Z":
                 found.append(int(pid))
     return found
+
+
+def wait_for(is_so: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
+    while not is_so():
+        assert time.monotonic() < end
+        time.sleep(0.02)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -23,6 +24,14 @@ def test_the_page_is_what_the_script_writes() -> None:
 @pytest.mark.parametrize("name", safepoint._HOMES)
 def test_each_public_name_is_on_the_page(name: str) -> None:
     assert f"### {name}\n" in PAGE or f"| `{name}` |" in PAGE
+
+
+def test_everything_on_the_page_is_explained() -> None:
+    attributes = re.findall(r"^- `([^`]+)`$", PAGE, re.MULTILINE)
+    assert not attributes, "attributes without a docstring"
+    # A heading, its definition, and then the next heading.
+    things = re.findall(r"^#+ ([\w.]+)\n\n```python\n[^`]*```\n\n(?=#|\Z)", PAGE, re.MULTILINE)
+    assert not things, "functions and classes without a docstring"
 
 
 def test_nothing_of_the_markup_of_docstrings_is_left() -> None:

@@ -1,13 +1,12 @@
 //! Alive, ready, status, metrics and a stop over HTTP, for a program of one's own.
 
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
 use pyo3::prelude::*;
 use safepoint::health::{Address, Health, Secret, Server};
 
-use crate::errors::{self, raise};
-use crate::shutdown::PyToken;
+use crate::errors::raise;
+use crate::shutdown::{PyEnding, PyToken, begin, seconds};
 
 /// A server that answers for a token until it is closed.
 #[pyclass(frozen, name = "HealthServer", module = "safepoint")]
@@ -37,8 +36,8 @@ impl PyHealthServer {
         for (name, check) in checks {
             builder = builder.check(name, move || run(&check));
         }
-        if let Some(seconds) = check_limit {
-            builder = builder.check_limit(Duration::from_secs_f64(seconds.max(0.0)));
+        if let Some(limit) = check_limit {
+            builder = builder.check_limit(seconds(limit, "a limit of checks")?);
         }
         if let Some(secret) = secret {
             builder = builder.secret(Secret::new(secret).map_err(raise)?);
@@ -81,18 +80,11 @@ impl PyHealthServer {
     }
 }
 
-/// A check of Python: ready unless it raises or returns `False`.
+/// A check of Python, on a thread of Python's: `run(ending)` tells how it went.
 fn run(check: &Py<PyAny>) -> Result<(), String> {
-    Python::attach(|py| match check.call0(py) {
-        Err(exception) => Err(errors::text(&exception)),
-        Ok(answer)
-            if answer.bind(py).is_instance_of::<pyo3::types::PyBool>()
-                && !answer.is_truthy(py).unwrap_or(true) =>
-        {
-            Err("it said no".to_owned())
-        }
-        Ok(_) => Ok(()),
-    })
+    let (ending, ended) = PyEnding::new();
+    Python::attach(|py| begin(py, check, (ending,)))?;
+    ended.recv().unwrap_or(Ok(()))
 }
 
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {

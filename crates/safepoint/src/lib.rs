@@ -104,10 +104,15 @@
 //! 23. `/health` answers as long as the process lives, whatever clients send and however long checks and the subject hang; the program is looked at once a second at most.
 //! 24. `/ready` says 503 from the moment of the stop request on. A stop is carried out for this machine, or for who has the token, and never for a page of another origin.
 //!
+//! Of [items] of a program's own:
+//!
+//! 25. What a `sync` or the close returned for survives a kill and a power cut; a stop repeats nothing.
+//! 26. An item that is done is never open again, and one that was dropped without a word is as it was. Results of other items are refused, not taken over.
+//!
 //! Of a [queue](Queue):
 //!
-//! 25. A push and an acknowledgement that returned survive a kill and a power cut. An item is acknowledged at most once, by the latest of its leases.
-//! 26. An item whose consumer ended without saying so is claimed again, and is dead after its last attempt. What was claimed and not begun counts at most once.
+//! 27. A push and an acknowledgement that returned survive a kill and a power cut. An item is acknowledged at most once, by the latest of its leases.
+//! 28. An item whose consumer ended without saying so is claimed again, and is dead after its last attempt. What was claimed and not begun counts at most once.
 //!
 //! # Not guaranteed
 //!
@@ -154,6 +159,7 @@
 //! | a job's name | 100 bytes of `[A-Za-z0-9._-]` (`job::MAX_NAME`) |
 //! | results that wait for one sync | 4096, or 16 MiB |
 //! | a key of a cache's entry, its fingerprint as JSON | 1000 bytes (`checkpoint::cache::MAX_KEY`), 64 KiB (`checkpoint::cache::MAX_FINGERPRINT`) |
+//! | content of an item of a program's own that is kept whole, its result | 4 KiB (`items::MAX_CONTENT`), 16 MiB (`items::MAX_RESULT`) |
 //! | a step's whole name, an effect's key | 200 bytes (`steps::MAX_NAME`) |
 //! | connections of a server, streams of events | 256 (`health::MAX_CONNECTIONS`), 8 (`health::MAX_STREAMS`) |
 //! | a request's line and headers, its body | 16 KiB and 32 headers within 2 s, 16 KiB within 5 s |

@@ -63,16 +63,19 @@ class Voice:
 
     def __init__(self, stream: IO[str]) -> None:
         self.lines: list[str] = []
-        self.began = threading.Event()
+        self.ready = threading.Event()
         self._thread = threading.Thread(target=self._read, args=(stream,), daemon=True)
         self._thread.start()
 
     def _read(self, stream: IO[str]) -> None:
         with stream:
             for line in stream:
-                self.lines.append(line.rstrip("\n"))
-                self.began.set()
-        self.began.set()
+                # A line that a kill has cut off was not said.
+                if line.endswith("\n"):
+                    self.lines.append(line.rstrip("\n"))
+                if line == "ready\n":
+                    self.ready.set()
+        self.ready.set()  # it has ended, and nothing else will come
 
     def to_its_end(self) -> list[str]:
         """All lines; the program and all that it started have ended."""
@@ -98,7 +101,7 @@ def one_round(
         voice = Voice(process.stdout)
         was_killed = False
         try:
-            if not voice.began.wait(START) or "ready" not in voice.lines:
+            if not voice.ready.wait(START) or "ready" not in voice.lines:
                 complaints.seek(0)
                 raise RuntimeError(f"{script} did not get ready:\n{complaints.read()}")
             time.sleep(moment.uniform(0.05, 0.55))

@@ -285,6 +285,12 @@ def _make_datetime(decoder: Decoder, node: dict[str, Any], path: Path) -> Any:
     return datetime.fromisoformat(node["$datetime"]).replace(fold=node.get("fold", 0))
 
 
+def _counter(pairs: list[tuple[Any, Any]]) -> Any:
+    from collections import Counter
+
+    return Counter(dict(pairs))
+
+
 def _make_deque(decoder: Decoder, node: dict[str, Any], path: Path) -> Any:
     from collections import deque
 
@@ -311,6 +317,7 @@ def _make_date(decoder: Decoder, node: dict[str, Any], path: Path) -> Any:
 
 
 _MAKERS: dict[str, Callable[[Decoder, dict[str, Any], Path], Any]] = {
+    "$Counter": lambda decoder, node, path: _counter(decoder._pairs(node["$Counter"], path)),
     "$OrderedDict": Decoder._ordered,
     "$array": Decoder._array,
     "$bytearray": Decoder._bytes,

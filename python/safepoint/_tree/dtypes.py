@@ -45,11 +45,19 @@ FLAGS = ("parameter", "requires_grad")
 
 
 def is_fillable(value: Any) -> bool:
-    """Whether a load can fill it."""
+    """Whether a load is to fill it."""
     numpy, torch = sys.modules.get("numpy"), sys.modules.get("torch")
     if numpy is not None and isinstance(value, numpy.ndarray):
         return True
-    return torch is not None and hasattr(torch, "Tensor") and isinstance(value, torch.Tensor)
+    if torch is not None and hasattr(torch, "Tensor") and isinstance(value, torch.Tensor):
+        return True
+    return is_of_jax(value)
+
+
+def is_of_jax(value: Any) -> bool:
+    """Whether it is an array of jax, which cannot be changed."""
+    jax = sys.modules.get("jax")
+    return jax is not None and hasattr(jax, "Array") and isinstance(value, jax.Array)
 
 
 def numpy_dtype_text(encoder: Encoder, dtype: Any, path: Path) -> Any:

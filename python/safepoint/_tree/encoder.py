@@ -295,6 +295,13 @@ _SCALARS: dict[str, Callable[[Encoder, Any, Path], Any]] = {
     "collections.OrderedDict": lambda encoder, value, path: encoder._enter(
         value, path, lambda: encoder._ordered(value, path)
     ),
+    "collections.Counter": lambda encoder, value, path: {
+        "$Counter": encoder._enter(
+            value,
+            path,
+            lambda: [[encoder._node(key, path), encoder._node(count, path)] for key, count in value.items()],
+        )
+    },
     "collections.deque": lambda encoder, value, path: {
         "$deque": encoder._enter(value, path, lambda: encoder._sequence(value, path)),
         "maxlen": value.maxlen,

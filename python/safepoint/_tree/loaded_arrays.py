@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from .._errors import CorruptError, IncompatibleError, InvalidError
-from .dtypes import FLAGS, NAMES, element_dtype, is_fillable, numpy_dtype, torch_dtype, torch_of
+from .dtypes import FLAGS, NAMES, element_dtype, is_fillable, is_of_jax, numpy_dtype, torch_dtype, torch_of
 
 if TYPE_CHECKING:
     from .decoder import Decoder
@@ -100,6 +100,11 @@ def _check_given(node: dict[str, Any], tag: str, path: Path, given: Any, element
 
     torch = sys.modules.get("torch")
     is_torch = torch is not None and isinstance(given, torch.Tensor)
+    if is_of_jax(given):
+        raise InvalidError(
+            f"{show(path, 'into')} cannot be filled: arrays of jax do not change",
+            hint="take the state that is returned, with `like=` for its classes",
+        )
     if is_torch != (tag == "$tensor"):
         raise IncompatibleError(
             f"{show(path, 'into')} cannot be filled: it was saved from {'torch' if tag == '$tensor' else 'numpy'}"
@@ -136,7 +141,8 @@ def decode(decoder: Decoder, node: dict[str, Any], path: Path) -> Any:
     if given is not None:
         return given
     if tag == "$array":
-        return _numpy_view(decoder, node, path)
+        made = _numpy_view(decoder, node, path)
+        return _of_jax(decoder, made, path) if node.get("of") == "jax" else made
     made = _torch_view(decoder, node, path)
     if not any(node.get(flag) for flag in FLAGS):
         return made
@@ -160,6 +166,26 @@ def _numpy_view(decoder: Decoder, node: dict[str, Any], path: Path) -> Any:
             made = made.view(numpy_dtype(node["dtype"])) if base.size else made.astype(numpy_dtype(node["dtype"]))
             made = made.reshape(node["shape"])
         decoder.made[key] = made.T if node.get("order") == "F" else made
+    return decoder.made[key]
+
+
+def _of_jax(decoder: Decoder, array: Any, path: Path) -> Any:
+    """An array of jax again, for numpy promotes types by other rules; without jax it stays one of numpy."""
+    from .path import show
+
+    key = ("jax", id(array))
+    if key not in decoder.made:
+        try:
+            from jax import numpy
+        except ImportError:
+            return array
+        made = numpy.asarray(array)
+        if made.dtype != array.dtype:
+            raise IncompatibleError(
+                f"{show(path)} was saved as {array.dtype}, of which jax would make {made.dtype}",
+                hint='set `jax.config.update("jax_enable_x64", True)` as when it was saved',
+            )
+        decoder.made[key] = made
     return decoder.made[key]
 
 

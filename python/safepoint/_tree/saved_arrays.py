@@ -93,7 +93,7 @@ def _encode_jax(encoder: Encoder, value: Any, path: Path) -> Any:
         raise encoder.refuse(
             path, f"is an array of jax whose values are not here: {error}", "gather it on this host first"
         ) from error
-    return _encode_numpy(encoder, held, path, frozen=True)
+    return {**_encode_numpy(encoder, held, path, frozen=True), "of": "jax"}
 
 
 def _encode_torch(encoder: Encoder, value: Any, path: Path) -> Any:

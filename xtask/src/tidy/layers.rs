@@ -75,7 +75,13 @@ const ROOMS: &[(&str, &[&str])] = &[
             "health",
         ],
     ),
-    // Floor 5. A supervised program is kept where a job is.
+    // Floor 5. The items of a program, and a supervised program, are kept where a job is.
+    (
+        "items",
+        &[
+            "error", "clock", "bell", "disk", "owner", "shutdown", "queue", "job",
+        ],
+    ),
     (
         "supervise",
         &[

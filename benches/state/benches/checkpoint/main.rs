@@ -1,4 +1,4 @@
-//! `cargo bench -p safepoint-benches-state --bench checkpoint [-- [--short] [--only=save|load|background|small|list|rest] [DIRECTORY]]`: checkpoints beside the raw limit of the disk
+//! `cargo bench -p safepoint-benches-state --bench checkpoint [-- [--short] [--only=save|load|background|small|list|rest] [--once=BYTES] [DIRECTORY]]`: checkpoints beside the raw limit of the disk
 //! that holds the directory (default: where cargo builds), as the table of the book's page on benchmarks.
 #![expect(
     clippy::disallowed_methods,
@@ -21,6 +21,17 @@ use self::rounds::{in_turns, timed};
 
 const MIB: usize = 1 << 20;
 
+/// Prints the seconds of one save of so many bytes: what the bench of the Python package puts beside its own, in its turns.
+fn once(bytes: usize, folder: &Path) {
+    let weights = weights(bytes);
+    let store = CheckpointStore::open(folder.join("checkpoints")).unwrap();
+    let state = State::new().with_array("weights", &[weights.len()], &weights);
+    let took = timed(|| {
+        store.save("state", &state, &Details::new()).unwrap();
+    });
+    println!("{}", took.as_secs_f64());
+}
+
 /// How much is measured: all, or a sixteenth to see that it runs.
 struct Size {
     divisor: usize,
@@ -29,6 +40,15 @@ struct Size {
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let Some(bytes) = arguments
+        .iter()
+        .find_map(|argument| argument.strip_prefix("--once="))
+    {
+        let folder = arguments
+            .iter()
+            .find(|argument| !argument.starts_with("--"));
+        return once(bytes.parse().unwrap(), Path::new(folder.expect("where to")));
+    }
     let size = if arguments.iter().any(|argument| argument == "--short") {
         Size {
             divisor: 16,

@@ -57,19 +57,11 @@ impl PyItem {
         item.as_ref().map(Item::attempt)
     }
 
-    /// Says in which process it is in progress.
+    /// It is worked on from now on, in this process.
     fn in_process(&self, pid: u32) {
-        let item = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(item) = &*item {
-            item.in_process(pid);
-        }
-    }
-
-    /// Its attempt begins only now.
-    fn restart(&self) {
         let mut item = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(item) = &mut *item {
-            item.restart();
+            item.in_process(pid);
         }
     }
 

@@ -25,7 +25,7 @@ pub(crate) struct PyItems {
 #[pymethods]
 impl PyItems {
     #[new]
-    #[pyo3(signature = (directory, token, *, keyed, total, attempts, wait, retry_dead, fresh, in_flight))]
+    #[pyo3(signature = (directory, token, *, keyed, total, attempts, wait, retry_dead, fresh, in_flight, wait_in_line))]
     #[expect(clippy::too_many_arguments, reason = "called once, by name")]
     #[expect(clippy::fn_params_excessive_bools, reason = "called once, by name")]
     fn new(
@@ -39,6 +39,7 @@ impl PyItems {
         retry_dead: bool,
         fresh: bool,
         in_flight: usize,
+        wait_in_line: bool,
     ) -> PyResult<Self> {
         let base = crate::shutdown::seconds(wait, "a wait")?;
         let mut builder = Items::builder(directory)
@@ -50,7 +51,8 @@ impl PyItems {
             })
             .retry_dead(retry_dead)
             .fresh(fresh)
-            .in_flight(in_flight);
+            .in_flight(in_flight)
+            .wait_in_line(wait_in_line);
         if let Some(token) = &token {
             builder = builder.token(&token.token);
         }

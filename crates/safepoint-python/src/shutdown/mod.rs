@@ -14,6 +14,7 @@ mod time_limit;
 mod token;
 mod unit;
 
+pub(crate) use ending::{PyEnding, begin};
 pub(crate) use token::{PyToken, seconds};
 
 use pyo3::prelude::*;
@@ -30,5 +31,6 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<token::PyToken>()?;
     requested::add(&module.py().get_type::<token::PyToken>())?;
     module.add_class::<unit::PyUnit>()?;
+    module.add_function(wrap_pyfunction!(owner::arrivals, module)?)?;
     module.add_function(wrap_pyfunction!(parent::end_with, module)?)
 }

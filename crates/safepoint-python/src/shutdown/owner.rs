@@ -35,6 +35,7 @@ impl PyOwner {
         kills: bool,
     ) -> PyResult<Self> {
         let grace = seconds(grace, "a grace period")?;
+        let pid = std::process::id();
         let mut builder = Shutdown::builder()
             .grace(grace)
             .ready_delay(seconds(ready_delay, "a ready delay")?);
@@ -52,14 +53,15 @@ impl PyOwner {
             builder = builder.stop_signal(*signal, source);
         }
         if let Some(signal) = info_signal {
-            builder = builder.info_signal(signal, |status| say(&status.to_string()));
+            builder = builder.info_signal(signal, move |status| say(pid, &status.to_string()));
         }
         if announces {
             builder = builder.before_stop(move |request| {
-                say(&format!(
+                let line = format!(
                     "safepoint: {request}: what is in progress may finish (up to {:.0} s); once more ends it now",
                     grace.as_secs_f64()
-                ));
+                );
+                say(pid, &line);
             });
         }
         let built = if signals.is_empty() && info_signal.is_none() {
@@ -119,8 +121,19 @@ impl PyOwner {
 }
 
 /// Writes a line for a person. Not by Python's `sys.stderr`: its lock may be held by a thread that waits for this stop.
-fn say(text: &str) {
+///
+/// Nothing in a fork of the process `pid`, whose copy of the request is its parent's.
+fn say(pid: u32, text: &str) {
+    if std::process::id() != pid {
+        return;
+    }
     let line = format!("{text}\n");
     // Nobody is left to be told when standard error is closed.
     let _ = rustix::io::write(rustix::stdio::stderr(), line.as_bytes());
+}
+
+/// How often a signal has come to the native handler.
+#[pyfunction]
+pub(crate) fn arrivals(signal: i32) -> u32 {
+    safepoint::shutdown::arrivals(signal)
 }

@@ -32,12 +32,15 @@ static DEFINITION: Definition = Definition(ffi::PyGetSetDef {
 
 unsafe extern "C" fn get(object: *mut ffi::PyObject, _: *mut c_void) -> *mut ffi::PyObject {
     // SAFETY: the interpreter calls this attached, with an object whose class it has checked: a descriptor of a class is for its instances. Neither the load nor
-    // the making of a `bool` panics.
+    // what follows it panics.
     unsafe {
         let py = Python::assume_attached();
         let object = Borrowed::from_ptr(py, object);
         let token = object.cast_unchecked::<PyToken>();
-        ffi::PyBool_FromLong(token.get().token.is_stopping().into())
+        let token = &token.get().token;
+        // The end of a block is the end of its phases, too, though nobody asked for a stop.
+        let is_requested = token.is_stopping() && token.reason().is_some();
+        ffi::PyBool_FromLong(is_requested.into())
     }
 }
 

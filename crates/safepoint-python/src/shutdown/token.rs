@@ -7,14 +7,14 @@ use pyo3::prelude::*;
 use safepoint::shutdown::{Order, Phase, ShutdownToken, StopRequest};
 
 use super::budget::{self, PyBudget};
-use super::ending::PyEnding;
+use super::ending::{PyEnding, begin};
 use super::iterate::PyIterate;
 use super::parent::PyParent;
 use super::pipe::StopPipe;
 use super::request::{self, PyStopRequest};
 use super::time_limit::PyTimeLimit;
 use super::unit::PyUnit;
-use crate::errors::{self, raise};
+use crate::errors::raise;
 
 /// The longest time without a look at Python's own signals.
 const SLICE: Duration = Duration::from_millis(100);
@@ -128,12 +128,21 @@ impl PyToken {
         }
     }
 
-    fn _request(&self, py: Python<'_>, source: &str, mode: &str, message: String) -> PyResult<()> {
+    #[pyo3(signature = (source, mode, message, signal=None))]
+    fn _request(
+        &self,
+        py: Python<'_>,
+        source: &str,
+        mode: &str,
+        message: String,
+        signal: Option<i32>,
+    ) -> PyResult<()> {
         let source = request::source(source)?;
-        let request = match request::mode(mode)? {
+        let mut request = match request::mode(mode)? {
             safepoint::shutdown::Mode::Graceful => StopRequest::graceful(source, message),
             safepoint::shutdown::Mode::Immediate => StopRequest::immediate(source, message),
         };
+        request.signal = signal;
         // Observers are told on this thread.
         py.detach(|| self.token.request(request));
         Ok(())
@@ -149,24 +158,13 @@ impl PyToken {
         Some(PyUnit::new(unit, actions))
     }
 
-    /// Registers a hook. `start(seconds, phase, ending)` begins it on a thread of Python's and returns; that thread tells the
-    /// [ending](PyEnding).
-    ///
-    /// Not on the hooks' own thread: one that hangs is left behind, and a thread of Rust's that is inside Python when the interpreter ends takes the process with it.
-    fn _hook(&self, order: &str, name: String, start: Py<PyAny>) -> PyResult<()> {
+    /// Registers a hook: `run(seconds, phase, ending)` is called on a thread of Python's, and tells the [ending](PyEnding).
+    fn _hook(&self, order: &str, name: String, run: Py<PyAny>) -> PyResult<()> {
         let order = self::order(order)?;
         let work = move |share: &safepoint::shutdown::Share| -> Result<(), String> {
             let (ending, ended) = PyEnding::new();
-            let arguments = (
-                share.remaining().as_secs_f64(),
-                share.phase().name(),
-                ending,
-            );
-            Python::attach(|py| match start.call1(py, arguments) {
-                Ok(_) => Ok(()),
-                Err(exception) => Err(errors::text(&exception)),
-            })?;
-            // Nobody is left to tell when the interpreter has gone first.
+            let (seconds, phase) = (share.remaining().as_secs_f64(), share.phase().name());
+            Python::attach(|py| begin(py, &run, (seconds, phase, ending)))?;
             ended.recv().unwrap_or(Ok(()))
         };
         self.token.hook(order, name, work).map_err(raise)
@@ -189,11 +187,8 @@ impl PyToken {
         let mut budget = self.token.budget(budget::amount(limit)?);
         if let Some(warning) = warning {
             budget = budget.on_warning(move |left| {
-                Python::attach(|py| {
-                    if let Err(exception) = warning.call1(py, (left.to_string(),)) {
-                        exception.write_unraisable(py, Some(warning.bind(py)));
-                    }
-                });
+                // Its failure is shown by the thread itself; that no thread can be had is told to nobody.
+                let _ = Python::attach(|py| begin(py, &warning, (left.to_string(),)));
             });
         }
         Ok(PyBudget(budget))

@@ -35,6 +35,7 @@ pub struct Builder {
     retry: RetryPolicy,
     total: Option<u64>,
     in_flight: usize,
+    wait_in_line: bool,
     is_keyed: bool,
     is_fresh: bool,
     retries_dead: bool,
@@ -48,6 +49,7 @@ impl Builder {
             retry: RetryPolicy::default(),
             total: None,
             in_flight: 1,
+            wait_in_line: false,
             is_keyed: false,
             is_fresh: false,
             retries_dead: false,
@@ -75,6 +77,13 @@ impl Builder {
     /// How many items may be in progress at a time and be seen as such. Default 1.
     pub fn in_flight(mut self, items: usize) -> Self {
         self.in_flight = items;
+        self
+    }
+
+    /// Items that were begun wait in a line until [`in_process`](super::Item::in_process) says that they are worked on. Only from then on they are shown as in
+    /// progress, and counted for a crash.
+    pub fn wait_in_line(mut self, wait: bool) -> Self {
+        self.wait_in_line = wait;
         self
     }
 
@@ -178,6 +187,7 @@ impl Builder {
         Ok(Items::new(Arc::new(Room {
             path,
             run,
+            wait_in_line: self.wait_in_line,
             is_keyed: self.is_keyed,
             retry: self.retry,
             token,

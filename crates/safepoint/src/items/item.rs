@@ -101,21 +101,15 @@ pub struct Item {
 }
 
 impl Item {
-    pub(super) fn new(
-        room: Arc<Room>,
-        again: Again,
-        unit: OwnedUnit,
-        started_at_ms: i64,
-        lane: Option<usize>,
-    ) -> Self {
+    pub(super) fn new(room: Arc<Room>, again: Again, unit: OwnedUnit) -> Self {
         let started = room.clock.now();
         Self {
             room,
             again,
             unit: Some(unit),
             started,
-            started_at_ms,
-            lane,
+            started_at_ms: wall_ms(),
+            lane: None,
             is_settled: false,
         }
     }
@@ -130,8 +124,13 @@ impl Item {
         self.again.attempts + 1
     }
 
-    /// Says in which process it is in progress, for those who look. This one, unless it is said.
-    pub fn in_process(&self, pid: u32) {
+    /// It is worked on from now on, in this process, for those who look. Its time is counted from here.
+    pub fn in_process(&mut self, pid: u32) {
+        self.started = self.room.clock.now();
+        self.started_at_ms = wall_ms();
+        if self.lane.is_none() {
+            self.lane = self.room.lock().lanes.take();
+        }
         if let Some(lane) = self.lane {
             let entry = Entry {
                 index: self.again.index,
@@ -142,12 +141,6 @@ impl Item {
             };
             self.room.show(lane, Some(entry));
         }
-    }
-
-    /// Its attempt begins only now: it waited in a line until here.
-    pub fn restart(&mut self) {
-        self.started = self.room.clock.now();
-        self.started_at_ms = wall_ms();
     }
 
     /// It is done, with this result: JSON, as a rule.

@@ -92,6 +92,7 @@ pub(super) struct Inner {
 pub(super) struct Room {
     pub(super) path: JobPath,
     pub(super) run: u32,
+    pub(super) wait_in_line: bool,
     pub(super) is_keyed: bool,
     pub(super) retry: RetryPolicy,
     pub(super) token: ShutdownToken,
@@ -243,10 +244,10 @@ impl Room {
 
     /// Opens an item whose turn it is.
     pub(super) fn item(self: &Arc<Self>, again: Again, unit: crate::shutdown::OwnedUnit) -> Item {
-        let started_at_ms = wall_ms();
-        let lane = self.lock().lanes.take();
-        let item = Item::new(Arc::clone(self), again, unit, started_at_ms, lane);
-        item.in_process(self.pid);
+        let mut item = Item::new(Arc::clone(self), again, unit);
+        if !self.wait_in_line {
+            item.in_process(self.pid);
+        }
         item
     }
 

@@ -32,7 +32,6 @@ fn validate(directory: &Path) {
 }
 
 /// What is left of a directory when its process is killed now: all that was written, and no owner.
-#[expect(clippy::disallowed_methods, reason = "a copy for a test")]
 fn killed(directory: &Path, copy: &Path) {
     std::fs::create_dir_all(copy).expect("made");
     for entry in std::fs::read_dir(directory).expect("read") {
@@ -219,7 +218,6 @@ fn a_stop_begins_nothing_more_and_is_written_to_the_events() {
         (report.outcome, report.requests.len()),
         (Outcome::Interrupted, 1)
     );
-    #[expect(clippy::disallowed_methods, reason = "a look at a file for a test")]
     let events = std::fs::read_to_string(path.events()).expect("read");
     let told: Vec<String> = events
         .lines()
@@ -253,7 +251,6 @@ fn a_kill_while_a_stop_is_under_way_is_no_fault_of_an_item() {
     let copy = root.path().join("copy");
     // The thread that hears of it notes it, and then writes the event.
     loop {
-        #[expect(clippy::disallowed_methods, reason = "a look at a file for a test")]
         let events = std::fs::read_to_string(directory.join("events.jsonl")).expect("read");
         if events.contains("interrupt_initiated") {
             break;

@@ -20,7 +20,7 @@
 use std::io;
 use std::mem::{self, MaybeUninit};
 use std::ptr;
-use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::mailbox::{Mailbox, SIGNALS, Verdict};
@@ -71,6 +71,25 @@ pub fn last_origin(signal: i32) -> Origin {
         Some(2) => Origin::Own,
         _ => Origin::Process,
     }
+}
+
+/// How often each signal came to the handler, in this process and those that it was forked from.
+static ARRIVALS: [AtomicU32; SIGNALS] = [const { AtomicU32::new(0) }; SIGNALS];
+
+/// How often a signal has come to the handler of this library in this process, modulo 2³². A handler of another kind that runs after ours, as an interpreter's does, can tell
+/// by it whether a signal was seen here: it is not, when something has set a handler since that does not call ours.
+pub fn arrivals(signal: i32) -> u32 {
+    let slot = usize::try_from(signal).unwrap_or(SIGNALS);
+    // Relaxed: whoever was told of the signal by the handler that is called after ours comes after the count.
+    ARRIVALS
+        .get(slot)
+        .map_or(0, |count| count.load(Ordering::Relaxed))
+}
+
+/// Whether the handler in force for a signal is ours.
+fn has_handler(signal: i32) -> bool {
+    // sigaction(2) is async-signal-safe.
+    current(signal).is_ok_and(|action| action.sa_sigaction == handler())
 }
 
 static REGISTER: Mutex<Register> = Mutex::new(Register {
@@ -249,11 +268,17 @@ impl Register {
 
     fn take(&mut self, signal: i32) -> io::Result<()> {
         let slot = slot(signal)?;
-        if let Some(taken) = &mut self.signals[slot] {
+        if let Some(taken) = &mut self.signals[slot]
+            && taken.users > 0
+        {
             taken.users += 1;
             return Ok(());
         }
-        let before = current(signal)?;
+        // Nobody's here, or a fork's copy of its parent's, which the fork may have replaced since.
+        let before = match self.signals[slot].take() {
+            Some(left_over) if has_handler(signal) => left_over.before,
+            _ => current(signal)?,
+        };
         let ours = handler();
         // A handler that replaced ours once may call ours: calling it in turn would never end.
         let is_callable = ![libc::SIG_DFL, libc::SIG_IGN, ours].contains(&before.sa_sigaction)
@@ -288,7 +313,7 @@ impl Register {
         let Some(taken) = &mut self.signals[slot] else {
             return true;
         };
-        let is_ours = current(signal).is_ok_and(|action| action.sa_sigaction == handler());
+        let is_ours = has_handler(signal);
         taken.users = taken.users.saturating_sub(1);
         if taken.users == 0 {
             let before = taken.before;
@@ -314,7 +339,7 @@ fn handler() -> libc::sighandler_t {
 extern "C" fn handle(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
     // SAFETY: the address of this thread's errno is always valid.
     let errno = unsafe { *libc::__errno_location() };
-    note_origin(signal, info);
+    note(signal, info);
     UNDER_WAY.fetch_add(1, Ordering::SeqCst);
     let mut verdict = Verdict::Nobody;
     for place in &MAILBOXES {
@@ -336,8 +361,8 @@ extern "C" fn handle(signal: libc::c_int, info: *mut libc::siginfo_t, context: *
     unsafe { *libc::__errno_location() = errno };
 }
 
-/// Notes where a signal came from. Async-signal-safe.
-fn note_origin(signal: i32, info: *mut libc::siginfo_t) {
+/// Notes that a signal came, and from where. Async-signal-safe.
+fn note(signal: i32, info: *mut libc::siginfo_t) {
     /// `SI_KERNEL` of `<asm-generic/siginfo.h>`.
     const SI_KERNEL: libc::c_int = 0x80;
     let slot = usize::try_from(signal).unwrap_or(SIGNALS);
@@ -355,6 +380,10 @@ fn note_origin(signal: i32, info: *mut libc::siginfo_t) {
         }
         _ => 0,
     };
+    if let Some(count) = ARRIVALS.get(slot) {
+        // Relaxed: see `arrivals`.
+        count.fetch_add(1, Ordering::Relaxed);
+    }
     if let Some(place) = ORIGINS.get(slot) {
         // Relaxed: see `last_origin`.
         place.store(origin, Ordering::Relaxed);
@@ -364,8 +393,7 @@ fn note_origin(signal: i32, info: *mut libc::siginfo_t) {
 /// Whether our handler is in force for `signal` though no shutdown has it: another library took the signal while it was ours, and gave it back to us after we
 /// had gone. What the process would do without either of us is the default action.
 fn is_left_behind(signal: i32) -> bool {
-    // sigaction(2) is async-signal-safe.
-    current(signal).is_ok_and(|action| action.sa_sigaction == handler())
+    has_handler(signal)
 }
 
 fn call_earlier(signal: i32, info: *mut libc::siginfo_t, context: *mut libc::c_void) -> bool {

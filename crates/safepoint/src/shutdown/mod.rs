@@ -66,7 +66,7 @@ pub use builder::{Builder, DEFAULT_GRACE};
 pub use drain::{Drain, Drained, MAX_FAILURES, NotPushed, Refused};
 pub use ending::Ending;
 pub use finish::LEAST_SHARE;
-pub use handlers::{Handlers, Origin, last_origin};
+pub use handlers::{Handlers, Origin, arrivals, last_origin};
 pub use hook::{Order, Share};
 pub use ladder::Rung;
 pub use mailbox::REPEAT_WINDOW;

@@ -1,16 +1,16 @@
-//! `safepoint queue stats`, `list`, `retry` and `forget`.
+//! `safepoint queue stats`, `list`, `retry`, `forget` and `validate`.
 
 use anstyle::{AnsiColor, Style};
-use safepoint::Result;
 use safepoint::clock::rfc_3339;
-use safepoint::queue::{MAX_CLAIM, Payload, QueuedItem, QueuedState};
+use safepoint::queue::{MAX_CLAIM, Payload, Problem, QueuedItem, QueuedState};
+use safepoint::{Error, ErrorKind, Queue, Result};
 use serde_json::{Map, Value, json};
 
 use super::{ForgetArgs, ListArgs, QueueArgs, RetryArgs, claim};
 use crate::context::Context;
 use crate::exit::{self, Exit};
 use crate::page::{Page, with_schema};
-use crate::render::{shorten, show_bytes};
+use crate::render::{safe, shorten, show_bytes};
 use crate::table::{Cell, Side, Table};
 use crate::time::{show_ago, show_count, show_number_of};
 
@@ -149,13 +149,43 @@ pub(super) fn forget(context: &Context, args: &ForgetArgs) -> Result<Exit> {
     number(context, "forgotten", forgotten, "forgotten")
 }
 
+pub(super) fn validate(context: &Context, args: &QueueArgs) -> Result<Exit> {
+    let directory = args.directory(context)?;
+    let problems = Queue::validate(&directory)?;
+    let problems: Vec<&str> = problems.iter().map(|Problem(text)| text.as_str()).collect();
+    let path = directory.display().to_string();
+    let mut page = Page::new();
+    if context.is_json {
+        page.json(&with_schema(json!({
+            "path": path,
+            "whole": problems.is_empty(),
+            "problems": problems,
+        })));
+    } else if problems.is_empty() {
+        page.line(&format!("`{}` is whole", safe(&path, false)));
+    } else {
+        for problem in &problems {
+            page.quote("problem: ", problem);
+        }
+    }
+    page.finish()?;
+    if problems.is_empty() {
+        return Ok(Exit::Code(exit::DONE));
+    }
+    let number = show_number_of(problems.len() as u64, "problem");
+    let message = format!("`{}` is damaged: {number} found", safe(&path, false));
+    Err(Error::new(ErrorKind::Corrupt, message).with_hint(
+        "put a backup back, or rescue what can be read with `sqlite3 queue.db .recover`",
+    ))
+}
+
 fn number(context: &Context, name: &str, number: u64, what: &str) -> Result<Exit> {
     if context.is_json {
         let mut page = Page::new();
         page.json(&with_schema(json!({ name: number })));
         page.finish()?;
     } else {
-        context.say(&format!("{}: {what}", show_number_of(number, "item")));
+        context.say(&format!("{} {what}", show_number_of(number, "item")));
     }
     Ok(Exit::Code(exit::DONE))
 }

@@ -45,6 +45,8 @@ pub(crate) enum QueueCommand {
     Retry(RetryArgs),
     /// Forget items that were done long ago, with their keys
     Forget(ForgetArgs),
+    /// Check that the queue's file is whole
+    Validate(QueueArgs),
 }
 
 #[derive(Debug, Args)]
@@ -183,6 +185,7 @@ pub(crate) fn command(context: &Context, command: &QueueCommand) -> Result<Exit>
         QueueCommand::List(args) => look::list(context, args),
         QueueCommand::Retry(args) => look::retry(context, args),
         QueueCommand::Forget(args) => look::forget(context, args),
+        QueueCommand::Validate(args) => look::validate(context, args),
     }
 }
 

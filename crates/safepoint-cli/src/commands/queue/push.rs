@@ -10,7 +10,7 @@ use super::PushArgs;
 use crate::context::Context;
 use crate::exit::{self, Exit};
 use crate::page::{Page, with_schema};
-use crate::time::show_number_of;
+use crate::time::{show_count, show_number_of};
 
 /// So many items of standard input share a commit.
 const AT_ONCE: usize = 1000;
@@ -49,7 +49,7 @@ pub(super) fn push(context: &Context, args: &PushArgs) -> Result<Exit> {
     } else {
         let known = match known {
             0 => String::new(),
-            _ => format!(", {known} known already"),
+            _ => format!(", {} known already", show_count(known)),
         };
         context.say(&format!("{} pushed{known}", show_number_of(new, "item")));
     }

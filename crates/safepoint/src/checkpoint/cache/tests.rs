@@ -456,3 +456,68 @@ fn an_entry_that_is_removed_while_it_is_read_is_read_to_its_end() {
     });
     assert_eq!(cache.statistics().computed_anew, 0);
 }
+
+/// Asks in two moves.
+fn claim(cache: &Cache, key: &str) -> Claimed {
+    cache.claim(key, &of(1), |_| Ok(Vec::new())).unwrap()
+}
+
+#[test]
+fn an_entry_is_claimed_by_one_and_kept_for_all() {
+    let folder = tempfile::tempdir().unwrap();
+    let (cache, _) = cache(&folder.path().join("cache"));
+    let Claimed::Ours(ours) = claim(&cache, "words") else {
+        panic!("nobody else has it")
+    };
+    assert!(matches!(claim(&cache, "words"), Claimed::Theirs));
+    // Another key is nobody's.
+    assert!(matches!(claim(&cache, "tokens"), Claimed::Ours(_)));
+    // A claim that came to nothing is free again, also from another thread.
+    std::thread::spawn(move || drop(ours)).join().unwrap();
+    let Claimed::Ours(ours) = claim(&cache, "words") else {
+        panic!("it was given back")
+    };
+    cache.keep_claimed(ours, &State::new().with_array("x", &[2], &[1.0, 2.0]));
+    let Claimed::Kept(kept) = claim(&cache, "words") else {
+        panic!("it was kept")
+    };
+    assert_eq!(*kept.array::<f64>("x").unwrap(), [1.0, 2.0]);
+    let statistics = cache.statistics();
+    assert_eq!((statistics.computed, statistics.hits), (1, 1));
+}
+
+#[test]
+fn a_claim_waits_for_nobody_and_keeps_other_ways_of_asking_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let (cache, _) = cache(&folder.path().join("cache"));
+    // As another process has it.
+    let name = Wanted::new("words", &of(1)).unwrap().name;
+    let theirs = LockFile::wait(&cache.place.lock(&name)).unwrap();
+    assert!(matches!(claim(&cache, "words"), Claimed::Theirs));
+    drop(theirs);
+    let Claimed::Ours(ours) = claim(&cache, "words") else {
+        panic!("it is free")
+    };
+    std::thread::scope(|scope| {
+        let asked = scope.spawn(|| ask(&cache, "words", 1));
+        cache.keep_claimed(ours, &State::message_pack("from the claim").unwrap());
+        assert_eq!(asked.join().unwrap(), ("from the claim".to_owned(), false));
+    });
+}
+
+#[test]
+fn a_damaged_entry_is_claimed_anew_and_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let (cache, notices) = cache(&folder.path().join("cache"));
+    ask(&cache, "words", 1);
+    let path = path_of(&cache, "words", 1);
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[130] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    assert!(matches!(claim(&cache, "words"), Claimed::Ours(_)));
+    let heard = notices.lock().unwrap();
+    assert!(
+        matches!(heard.as_slice(), [Notice::ComputedAnew { .. }]),
+        "{heard:?}"
+    );
+}

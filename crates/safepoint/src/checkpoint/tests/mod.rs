@@ -5,6 +5,7 @@
 )]
 
 mod background;
+mod chosen;
 mod damage;
 mod export;
 mod hostile;

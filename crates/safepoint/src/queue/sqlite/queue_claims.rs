@@ -15,12 +15,26 @@ const LOOK_AT_ONCE: usize = 64;
 /// Payloads that are read together have no more bytes than this: callers who wait for several get fewer, and one gets its item in any case.
 const MANY_BYTES: usize = 4 << 20;
 
+const NEXT_DUE: &str =
+    "SELECT min(due_ms) FROM items INDEXED BY items_due WHERE due_ms IS NOT NULL";
+
+/// Items whose wait is over or whose lease has expired.
+const DUE: &str = "due_ms > 0 AND due_ms <= ?2 ORDER BY due_ms";
+
+/// Items that were never attempted.
+const FRESH: &str = "due_ms = 0 AND due_ms <= ?2 ORDER BY items.item";
+
+fn candidates_in(stretch: &str) -> String {
+    format!(
+        "SELECT items.item, claims, key, payload, attempts, state FROM items INDEXED BY items_due CROSS JOIN payloads ON payloads.item = items.item
+            WHERE {stretch} LIMIT ?1"
+    )
+}
+
 /// When there is something to be claimed: in the past if there is now, none if nothing is, however long one waits.
 pub(super) fn next_due_ms(connection: &Connection) -> rusqlite::Result<Option<i64>> {
     connection
-        .prepare_cached(
-            "SELECT min(due_ms) FROM items INDEXED BY items_due WHERE due_ms IS NOT NULL",
-        )?
+        .prepare_cached(NEXT_DUE)?
         .query_row((), |row| row.get(0))
 }
 
@@ -35,10 +49,7 @@ impl Rows<'_> {
         let wanted = demand.waiting;
         while round.claimed.len() < wanted {
             let left = wanted - round.claimed.len();
-            let due = self.candidates(
-                "due_ms > 0 AND due_ms <= ?2 ORDER BY due_ms",
-                left.max(LOOK_AT_ONCE),
-            )?;
+            let due = self.candidates(DUE, left.max(LOOK_AT_ONCE))?;
             if due.is_empty() {
                 break;
             }
@@ -63,14 +74,13 @@ impl Rows<'_> {
             0
         };
         if left + ahead > 0 {
-            let fresh = "due_ms = 0 AND due_ms <= ?2 ORDER BY item";
-            let mut candidates = self.candidates(fresh, left)?;
+            let mut candidates = self.candidates(FRESH, left)?;
             for candidate in candidates.drain(..) {
                 let claimed = self.lease(candidate)?;
                 round.claimed.push(claimed);
             }
             if ahead > 0 {
-                for candidate in self.candidates(fresh, ahead)? {
+                for candidate in self.candidates(FRESH, ahead)? {
                     let claimed = self.lease(candidate)?;
                     round.claimed.push(claimed);
                 }
@@ -90,11 +100,7 @@ impl Rows<'_> {
         if limit == 0 {
             return Ok(Vec::new());
         }
-        let mut statement = self.sql(&format!(
-            "SELECT items.item, claims, key, payload, attempts, state FROM items INDEXED BY items_due CROSS JOIN payloads ON payloads.item = items.item
-                WHERE {} LIMIT ?1",
-            stretch.replace("ORDER BY item", "ORDER BY items.item")
-        ))?;
+        let mut statement = self.sql(&candidates_in(stretch))?;
         let mut rows = statement.query(params![limit, self.now_ms])?;
         let (mut candidates, mut taken) = (Vec::new(), 0_usize);
         while let Some(row) = rows.next()? {
@@ -179,4 +185,35 @@ pub(super) fn to_sql(payload: &Payload) -> impl ToSql + '_ {
         }
     }
     Stored(payload)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::queue_schema;
+    use super::*;
+
+    #[test]
+    fn a_claim_scans_and_sorts_nothing() {
+        let connection = Connection::open_in_memory().expect("opened");
+        queue_schema::create(&connection, "u", 0).expect("made");
+        for sql in [
+            NEXT_DUE.to_owned(),
+            candidates_in(DUE),
+            candidates_in(FRESH),
+        ] {
+            let mut plan = connection
+                .prepare(&format!("EXPLAIN QUERY PLAN {sql}"))
+                .expect("prepared");
+            let parameters = plan.parameter_count();
+            let steps = plan
+                .query_map(rusqlite::params_from_iter(vec![1; parameters]), |row| {
+                    row.get::<_, String>(3)
+                })
+                .expect("asked");
+            for step in steps {
+                let step = step.expect("read");
+                assert!(step.starts_with("SEARCH"), "{sql}: {step}");
+            }
+        }
+    }
 }

@@ -47,9 +47,12 @@ pub(in crate::queue) struct QueueFile {
 impl QueueFile {
     /// Opens the file in a directory, and makes it where there is none.
     pub(in crate::queue) fn open(dir: &StateDir, terms: Terms) -> Result<Self> {
+        Self::open_as(dir, terms, Locking::of(dir.path())?)
+    }
+
+    fn open_as(dir: &StateDir, terms: Terms, locking: Locking) -> Result<Self> {
         let path = dir.file(QUEUE_DB);
         let mut turns = Turns::open(&dir.file(QUEUE_LOCK))?;
-        let locking = Locking::of(dir.path())?;
         let (connection, uuid) = {
             // So that two processes do not both make it, nor one reads the log back while another one closes it.
             let _turn = turns.wait()?;
@@ -238,4 +241,36 @@ fn connect(path: &Path, locking: Locking, durability: Durability) -> Result<Conn
     set("trusted_schema", "OFF")?;
     connection.set_prepared_statement_cache_capacity(64);
     Ok(connection)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::queue::claims::{Answer, NewItem};
+
+    #[test]
+    fn on_a_network_file_system_one_process_has_it_and_a_second_is_told_at_once() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let dir = StateDir::open(directory.path()).expect("opened");
+        let terms = Terms {
+            lease: Duration::from_secs(60),
+            retry: RetryPolicy::default(),
+            durability: Durability::PowerCut,
+        };
+        let mut first = QueueFile::open_as(&dir, terms, Locking::Exclusive).expect("opened");
+        assert!(!first.is_shared());
+        let push = || vec![Operation::Push(vec![NewItem::new("x")])];
+        let one = Demand {
+            waiting: 1,
+            ahead: 0,
+        };
+        let round = first.transact(push(), one).expect("written");
+        assert!(matches!(&round.answers[..], [Answer::Pushed(_)]));
+        assert_eq!(round.claimed.len(), 1);
+        let second = QueueFile::open_as(&dir, terms, Locking::Exclusive).expect_err("refused");
+        assert_eq!(second.kind(), ErrorKind::Busy);
+        first.close().expect("closed");
+        let mut second = QueueFile::open_as(&dir, terms, Locking::Exclusive).expect("free again");
+        second.transact(push(), Demand::default()).expect("written");
+    }
 }
