@@ -80,7 +80,7 @@ class Module:
             return self
         for node in self.tree.body:
             if isinstance(node, ast.ImportFrom) and node.level == 1 and name in [alias.name for alias in node.names]:
-                return module(node.module or "__init__")
+                return module(node.module or "__init__").origin(name)
         return self
 
     def comment(self, node: ast.stmt) -> str:
@@ -459,7 +459,7 @@ def integration(name: str) -> Iterator[str]:
 
 def _place(name: str, home: str) -> tuple[int, int]:
     """What the module is called after comes first, then the order of the source."""
-    node = module(home).find(name)
+    node = module(home).origin(name).find(name)
     if node is None:
         return (sys.maxsize, 0)
     word = home.strip("_")
@@ -468,7 +468,8 @@ def _place(name: str, home: str) -> tuple[int, int]:
 
 
 def _home(name: str, home: str) -> Module:
-    return module(home) if module(home).find(name) is not None else module("_native")
+    there = module(home).origin(name)
+    return there if there.find(name) is not None else module("_native")
 
 
 def page() -> str:
