@@ -80,17 +80,8 @@ class Module:
             return self
         for node in self.tree.body:
             if isinstance(node, ast.ImportFrom) and node.level == 1 and name in [alias.name for alias in node.names]:
-                return module(node.module or "__init__")
+                return module(node.module or "__init__").origin(name)
         return self
-
-    def borrowed(self, name: str) -> Module | None:
-        """The module of the package that a name is imported from."""
-        for node in self.tree.body:
-            if not isinstance(node, ast.ImportFrom) or node.level != 1 or node.module is None:
-                continue
-            if name in [one.name for one in node.names]:
-                return module(node.module)
-        return None
 
     def comment(self, node: ast.stmt) -> str:
         """The `#:` comment above a statement."""
@@ -475,7 +466,7 @@ def integration(name: str) -> Iterator[str]:
 
 def _place(name: str, home: str) -> tuple[int, int]:
     """What the module is called after comes first, then the order of the source."""
-    node = module(home).find(name)
+    node = module(home).origin(name).find(name)
     if node is None:
         return (len(SECTIONS), 0)
     word = home.strip("_")
@@ -484,11 +475,8 @@ def _place(name: str, home: str) -> tuple[int, int]:
 
 
 def _home(name: str, home: str) -> Module:
-    """Where a name is defined: in its home, where its home has it from, or in the native half."""
-    known = module(home)
-    if known.find(name) is not None:
-        return known
-    return known.borrowed(name) or module("_native")
+    there = module(home).origin(name)
+    return there if there.find(name) is not None else module("_native")
 
 
 def page() -> str:

@@ -58,10 +58,16 @@ def main() -> int:
         else:
             say(f"resumed: {agent.cycles} of {arguments.cycles} cycles complete, {agent.report.spent} spent")
         say("Ctrl-C: the cycle in progress is finished; once more gives its answer up. Then start it again to go on.")
-        agent.run(lambda agent: question(agent.cycles) if agent.cycles < arguments.cycles else None)
+        failure = None
+        try:
+            agent.run(lambda agent: question(agent.cycles) if agent.cycles < arguments.cycles else None)
+        except safepoint.Error as error:
+            failure = error
 
     say(str(agent.report))
     say("Cleanup complete")
+    if failure is not None:
+        raise failure
     return stop.exit_code
 
 
@@ -74,4 +80,7 @@ def say(line: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except safepoint.Error as error:
+        sys.exit(f"error: {error}" + (f"\nhint: {error.hint}" if error.hint else ""))

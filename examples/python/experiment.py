@@ -12,8 +12,10 @@ from __future__ import annotations
 import argparse
 import hashlib
 import multiprocessing
+import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
@@ -77,6 +79,7 @@ def experiment(stop: safepoint.ShutdownToken, steps: safepoint.Steps, pause: Pau
     processes = ProcessPoolExecutor(workers, context, initializer=safepoint.follow, initargs=(stop,))
     # As many threads as processes: what has begun is being computed, so a stop waits for no more than that.
     with stop.track(processes), ThreadPoolExecutor(workers) as threads:
+        start(processes, workers)
 
         def run(scope: safepoint.Scope, number: int, seed: str) -> str:
             def body() -> str:
@@ -94,6 +97,16 @@ def experiment(stop: safepoint.ShutdownToken, steps: safepoint.Steps, pause: Pau
                 ]
                 found = mix(*(each.result() for each in asked))
     return found
+
+
+def start(processes: ProcessPoolExecutor, workers: int) -> None:
+    """Starts all worker processes now, with Ctrl-C held back: one that is starting would die of it."""
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        for started in [processes.submit(time.sleep, 0.1) for _ in range(workers)]:
+            started.result()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
 
 def mix(*texts: str) -> str:
@@ -135,4 +148,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except safepoint.Error as error:
+        sys.exit(f"error: {error}" + (f"\nhint: {error.hint}" if error.hint else ""))

@@ -454,16 +454,18 @@ class shutdown:  # noqa: N801 - used as a function
             self._request(unseen)
         if not self._raises or stop is None or owner is None:
             return
+        # Before the requests: what comes in between is told of once more.
+        reached = {"draining": 1, "terminating": 2}.get(stop.phase, 0)
         level = _level(stop)
-        if level > self._raised and self._is_open and not _is_ours(frame):
+        if level <= self._raised:
+            owner.heard(reached)
+        elif self._is_open and not _is_ours(frame):
             self._raised = level
-            owner.heard()
+            owner.heard(reached)
             raised = self._exception(str(stop.reason))
             if isinstance(raised, Stopped):
                 raised.block = self
             raise raised
-        if level <= self._raised:
-            owner.heard()
 
     def _request(self, number: int) -> None:
         """What the native handler would have done."""

@@ -188,7 +188,7 @@ class Steps(Scope):
     Raises :class:`safepoint.BusyError` while another process has the directory.
     """
 
-    #: What the run came to; ``None`` until it has ended, and after an exception.
+    #: What the run came to; ``None`` until it has ended, and after an exception without a stop.
     report: StepsReport | None = None
 
     def __init__(
@@ -202,7 +202,8 @@ class Steps(Scope):
             from ._shutdown import active
 
             stop = active()
-        self._owner, scope = _native.Steps.open(directory(state, "`Steps`"), stop or None, on_notice)
+        self._stop = stop or None
+        self._owner, scope = _native.Steps.open(directory(state, "`Steps`"), self._stop, on_notice)
         super().__init__(scope, Syncs())
 
     @property
@@ -231,7 +232,9 @@ class Steps(Scope):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None or issubclass(kind, Stopped):
+        was_stopped = self._stop is not None and self._stop.requested
+        # After a stop, an exception is the stop's: work that was given up, a connection that was closed.
+        if kind is None or issubclass(kind, Stopped) or was_stopped:
             self.close()
         else:
             self._syncs.close()

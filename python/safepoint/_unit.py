@@ -78,7 +78,7 @@ class Unit:
             action = self._actions.pop()
             try:
                 undone = action.call() if isinstance(action, _Action) else action()
-                if isawaitable(undone):
+                if _is_awaitable(undone):
                     await cast("Awaitable[object]", undone)
             except Exception as failure:
                 failed.append(_raiser(failure))
@@ -96,12 +96,17 @@ class _Action:
         from inspect import isawaitable
 
         undone = self.call()
-        if isawaitable(undone):
+        if _is_awaitable(undone):
             close = getattr(undone, "close", None)
             if close is not None:
                 close()
             raise TypeError("an `async` rollback action runs in an `async with` only")
         return undone
+
+
+def _is_awaitable(value: object) -> bool:
+    # Not `inspect`, which costs more than all the rest of the import.
+    return isinstance(value, Awaitable)
 
 
 def _raiser(failure: Exception) -> Callable[[], object]:

@@ -383,6 +383,17 @@ def test_an_exception_after_a_stop_counts_as_cut_off(tmp_path: Path) -> None:
         assert steps.at("fetch", memoise_errors=True).run(lambda: 1) == 1
 
 
+def test_after_a_stop_there_is_a_report_whatever_leaves_the_block(tmp_path: Path) -> None:
+    with (
+        pytest.raises(ConnectionError),
+        safepoint.shutdown(signals=False) as stop,
+        Steps(tmp_path / "steps") as steps,
+    ):
+        stop.request("enough")
+        raise ConnectionError
+    assert steps.report is not None and steps.report.was_stopped
+
+
 def opened_with(stop: safepoint.ShutdownToken, directory: Path, told: Callable[[str], None]) -> Steps:
     return Steps(directory / "steps", stop=stop, on_notice=lambda notice: told(str(notice)))
 

@@ -855,7 +855,7 @@ fn several_processes_share_a_queue_and_each_gets_its_share() {
             .lines()
             .filter_map(|line| Some(line.split_once("done ")?.1.to_owned()));
         let done: Vec<_> = done.collect();
-        assert!(done.len() > 0, "a process got nothing");
+        assert!(!done.is_empty(), "a process got nothing");
         for name in done {
             assert!(all.insert(name.clone()), "{name} twice");
         }
@@ -885,7 +885,7 @@ fn role_forks() {
             drop(queue);
             let good = refused.kind() == ErrorKind::Closed && claim.kind() == ErrorKind::Closed;
             // SAFETY: it ends the process and touches nothing else.
-            unsafe { libc::_exit(if good { 0 } else { 1 }) }
+            unsafe { libc::_exit(i32::from(!good)) }
         }
         nix::unistd::ForkResult::Parent { child } => {
             let ended = nix::sys::wait::waitpid(child, None).unwrap();

@@ -1,7 +1,7 @@
 //! Waking Python's main thread for a stop that no signal brought, or whose signal came a moment too early.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::Duration;
 
 use safepoint::shutdown::{Phase, ShutdownToken};
@@ -12,8 +12,8 @@ const AGAIN: Duration = Duration::from_millis(50);
 
 /// Makes the main thread run the handler that Python has for a signal, until it says that it has heard.
 pub(super) struct Interrupt {
-    /// Somebody is to be told still.
-    is_wanted: AtomicBool,
+    /// How far the stop has got of which the main thread is to hear still: 1 for Draining, 2 for Terminating; 0 when it has.
+    wanted: AtomicU8,
     /// The block has not ended.
     is_open: AtomicBool,
 }
@@ -22,7 +22,7 @@ impl Interrupt {
     /// Interrupts the thread `thread` (as `pthread_self(3)` has it) by `signal` at each new phase of `token`.
     pub(super) fn attach(token: &ShutdownToken, thread: u64, signal: i32) -> Result<Arc<Self>> {
         let interrupt = Arc::new(Self {
-            is_wanted: AtomicBool::new(false),
+            wanted: AtomicU8::new(0),
             is_open: AtomicBool::new(true),
         });
         let (wake, woken) = std::sync::mpsc::channel::<()>();
@@ -30,7 +30,7 @@ impl Interrupt {
         let knock = move || {
             while woken.recv().is_ok() {
                 while shared.is_open.load(Ordering::Acquire)
-                    && shared.is_wanted.load(Ordering::Acquire)
+                    && shared.wanted.load(Ordering::Acquire) > 0
                 {
                     send(thread, signal);
                     // Somebody else's request cuts the wait short; it is asked anew in any case.
@@ -47,18 +47,25 @@ impl Interrupt {
             })?;
         let observed = Arc::clone(&interrupt);
         token.observe(move |phase| {
-            if matches!(phase, Phase::Draining | Phase::Terminating) {
-                observed.is_wanted.store(true, Ordering::Release);
-                // The thread lives as long as this sender.
-                let _ = wake.send(());
-            }
+            let reached = match phase {
+                Phase::Draining => 1,
+                Phase::Terminating => 2,
+                _ => return,
+            };
+            observed.wanted.fetch_max(reached, Ordering::AcqRel);
+            // The thread lives as long as this sender.
+            let _ = wake.send(());
         });
         Ok(interrupt)
     }
 
-    /// The main thread has heard.
-    pub(super) fn heard(&self) {
-        self.is_wanted.store(false, Ordering::Release);
+    /// The main thread has heard that the stop has got to `reached`. It may have got further meanwhile.
+    pub(super) fn heard(&self, reached: u8) {
+        let still = |wanted: u8| (wanted <= reached).then_some(0);
+        // Refused if there is more to hear.
+        let _ = self
+            .wanted
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, still);
     }
 
     /// The block ends: from now on nobody is interrupted.

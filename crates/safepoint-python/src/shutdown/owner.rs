@@ -91,10 +91,10 @@ impl PyOwner {
         Ok(())
     }
 
-    /// The main thread has raised.
-    fn heard(&self) {
+    /// The main thread knows that the stop has got to `reached`: 1 for draining, 2 for terminating.
+    fn heard(&self, reached: u8) {
         if let Some(interrupt) = self.interrupt.get() {
-            interrupt.heard();
+            interrupt.heard(reached);
         }
     }
 
