@@ -17,7 +17,7 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 def work(number):
     stop = safepoint.active()
     if number < 2:
-        print("working", flush=True)
+        print("working\\n", end="", flush=True)  # one write: the other worker prints, too
     # In progress until the stop is seen here, and then for some time.
     assert stop.wait(60)
     time.sleep(0.2)
