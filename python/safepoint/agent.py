@@ -94,11 +94,11 @@ class AgentReport:
         return self.graceful_interrupts + self.immediate_interrupts
 
     def __str__(self) -> str:
-        of_budget = "" if self.budget is None else f" of {self.budget}"
+        of_budget = "" if self.budget is None else f" of {self.budget.normalize():f}"
         return (
             f"status: {self.status}\n"
             f"cycles: {self.cycles} complete, {self.cycles_of_run} of them in run {self.run}\n"
-            f"budget: {self.spent}{of_budget} spent, "
+            f"budget: {self.spent.normalize():f}{of_budget} spent, "
             f"{self.input_tokens} tokens read and {self.output_tokens} written\n"
             f"interrupts: {self.total_interrupts} total, {self.graceful_interrupts} graceful, "
             f"{self.immediate_interrupts} immediate; {self.killed_runs} runs were killed"

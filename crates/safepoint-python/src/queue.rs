@@ -218,7 +218,7 @@ impl PyQueue {
             };
             if !ready.is_empty() {
                 let leases = ready.into_iter();
-                return leases.map(|lease| PyLease::new(py, lease)).collect();
+                return Ok(leases.map(|lease| PyLease::new(py, lease)).collect());
             }
         }
         let stop: Option<ShutdownToken> = stop.map(|stop| stop.get().token.clone());
@@ -236,10 +236,8 @@ impl PyQueue {
             }
             let leases = self.ask(py, |queue| queue.claim_many(count, left))?;
             if !leases.is_empty() {
-                return leases
-                    .into_iter()
-                    .map(|lease| PyLease::new(py, lease))
-                    .collect();
+                let leases = leases.into_iter();
+                return Ok(leases.map(|lease| PyLease::new(py, lease)).collect());
             }
             py.check_signals()?;
             if limit.is_some_and(|limit| clock.now().since(begun) >= limit) {
@@ -252,7 +250,7 @@ impl PyQueue {
     fn lease(&self, py: Python<'_>, token: &str) -> PyResult<PyLease> {
         let token: LeaseToken = token.parse().map_err(raise)?;
         let lease = self.ask(py, |queue| queue.lease(&token))?;
-        PyLease::new(py, lease)
+        Ok(PyLease::new(py, lease))
     }
 
     fn stop_claims(&self, py: Python<'_>) -> PyResult<()> {
@@ -334,8 +332,8 @@ fn parse_state(name: &str) -> PyResult<QueuedState> {
 }
 
 impl PyLease {
-    fn new(py: Python<'_>, lease: Lease) -> PyResult<Self> {
-        Ok(Self {
+    fn new(py: Python<'_>, lease: Lease) -> Self {
+        Self {
             payload: value(py, lease.payload()),
             key: lease.key().map(str::to_owned),
             name: lease.name(),
@@ -345,7 +343,7 @@ impl PyLease {
             token: lease.token().to_string(),
             expires_at_ms: lease.expires_at_ms().into(),
             lease: Mutex::new(Some(lease)),
-        })
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Lease>> {

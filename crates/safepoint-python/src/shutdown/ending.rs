@@ -1,6 +1,6 @@
 //! Work on a thread of Python's that a thread of Rust's waits for.
 //!
-//! Never on the thread of Rust's: when the interpreter ends, CPython before 3.14 ends every other thread that is inside it by `pthread_exit`, and frames of Rust cannot be
+//! Never on the thread of Rust's: when the interpreter ends, `CPython` before 3.14 ends every other thread that is inside it by `pthread_exit`, and frames of Rust cannot be
 //! unwound that way. What happens here inside the interpreter is one call of C.
 
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
