@@ -40,7 +40,7 @@ the guides say why.
 
 #: The sections, and the modules whose public names are in each. A module that is not here has a section of its own.
 SECTIONS = {
-    "Stopping": ["_shutdown", "_native", "_reports"],
+    "Stopping": ["_shutdown", "_unit", "_budget", "_health", "_native", "_reports"],
     "Items": ["_batch", "_map", "_worker", "_outcome"],
     "State": ["_checkpoint", "_checkpointed", "_cache"],
     "Steps": ["_steps", "_effects"],
@@ -80,8 +80,17 @@ class Module:
             return self
         for node in self.tree.body:
             if isinstance(node, ast.ImportFrom) and node.level == 1 and name in [alias.name for alias in node.names]:
-                return module(node.module or "__init__").origin(name)
+                return module(node.module or "__init__")
         return self
+
+    def borrowed(self, name: str) -> Module | None:
+        """The module of the package that a name is imported from."""
+        for node in self.tree.body:
+            if not isinstance(node, ast.ImportFrom) or node.level != 1 or node.module is None:
+                continue
+            if name in [one.name for one in node.names]:
+                return module(node.module)
+        return None
 
     def comment(self, node: ast.stmt) -> str:
         """The `#:` comment above a statement."""
@@ -198,8 +207,14 @@ def _dedent(text: str) -> str:
 
 
 def _inline(text: str) -> str:
-    text = _ROLE.sub(lambda found: f"`{found[1].removeprefix('safepoint.')}`", text)
+    text = _ROLE.sub(lambda found: f"`{_said(found[1])}`", text)
     return text.replace("``", "`")
+
+
+def _said(name: str) -> str:
+    """Classes are known by their name; `map` and the like may be a builtin, too."""
+    short = name.removeprefix("safepoint.")
+    return short if short[0].isupper() else name
 
 
 # Definitions
@@ -454,22 +469,26 @@ def integration(name: str) -> Iterator[str]:
         defined = [node.name for node in home.tree.body if isinstance(node, kinds) and not _is(node, "overload")]
         names = [name for name in dict.fromkeys(defined) if not name.startswith("_")]
     for public in names:
-        yield from definition(public, home)
+        for part in definition(public, home):
+            yield part.replace("### ", f"### safepoint.{name}.", 1) if part.startswith("### ") else part
 
 
 def _place(name: str, home: str) -> tuple[int, int]:
     """What the module is called after comes first, then the order of the source."""
-    node = module(home).origin(name).find(name)
+    node = module(home).find(name)
     if node is None:
-        return (sys.maxsize, 0)
+        return (len(SECTIONS), 0)
     word = home.strip("_")
     first = [word, f"{word.capitalize()}Store", word.capitalize()]
     return (first.index(name) if name in first else len(first), node.lineno)
 
 
 def _home(name: str, home: str) -> Module:
-    there = module(home).origin(name)
-    return there if there.find(name) is not None else module("_native")
+    """Where a name is defined: in its home, where its home has it from, or in the native half."""
+    known = module(home)
+    if known.find(name) is not None:
+        return known
+    return known.borrowed(name) or module("_native")
 
 
 def page() -> str:

@@ -235,12 +235,13 @@ def main() -> None:
     parser.add_argument(
         "--short", action="store_true", help="a twentieth of the work in one round, to see that it runs"
     )
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int)
     parser.add_argument("--only", default="", help="only what contains this text")
     parser.add_argument("--dir", help="the disk")
     parser.add_argument("--length", type=int, default=50_000, help="items in each queue at the beginning")
     arguments = parser.parse_args()
-    rounds, divisor = (1, 20) if arguments.short else (arguments.rounds, 1)
+    rounds, divisor = (1, 20) if arguments.short else (5, 1)
+    rounds = arguments.rounds or rounds
     rates: dict[Tool, list[float]] = {
         tool: [] for tool in TOOLS if arguments.only in tool.what and importlib.util.find_spec(tool.needs)
     }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from functools import partial
-from inspect import isawaitable
 from typing import TYPE_CHECKING, ParamSpec, TypeVar, cast
 
 from ._errors import InvalidError, Stopped
@@ -72,6 +71,8 @@ class Unit:
             self.__exit__(kind, error, trace)
 
     async def _roll_back_here(self) -> None:
+        from inspect import isawaitable
+
         failed: list[Callable[[], object]] = []
         while self._actions:
             action = self._actions.pop()
@@ -92,6 +93,8 @@ class _Action:
         self.call = call
 
     def __call__(self) -> object:
+        from inspect import isawaitable
+
         undone = self.call()
         if isawaitable(undone):
             close = getattr(undone, "close", None)

@@ -31,8 +31,9 @@ if TYPE_CHECKING:
     import os
     from decimal import Decimal
 
+    from ._budget import Budget
     from ._effects import Intent
-    from ._shutdown import Budget, ShutdownToken
+    from ._shutdown import ShutdownToken
 
 __all__ = ["Agent", "AgentReport", "Reply", "Chat", "Cycle", "Message", "Prices"]
 

@@ -250,6 +250,11 @@ class Shell:
         self._process.stdin.write(line + "\n")
         self._process.stdin.flush()
 
+    def press_and_read(self, block: Block) -> tuple[int, str]:
+        """Runs a session of one command; gives its exit code, and what came."""
+        (one,) = typed(block)
+        return self._run(block, one)
+
     def run(self, block: Block) -> None:
         """Runs a session; raises what a reader would have missed."""
         session = typed(block)

@@ -51,7 +51,7 @@ pub const TABLE: &[(&str, &str, &str)] = &[
     ),
     (
         "75",
-        "stopped gracefully by a limit or `safepoint stop`",
+        "stopped gracefully by a limit or `safepoint stop`; nothing to claim (`queue claim`)",
         "run again",
     ),
     (

@@ -119,8 +119,7 @@ fn integer(number: &Bound<'_, PyInt>, out: &mut Vec<u8>) -> Result<(), Problem> 
         // `int.__repr__`, as an enumeration has another of its own.
         let plain = number.py().get_type::<PyInt>();
         let plain = plain.call_method1("__repr__", (number,));
-        let plain =
-            plain.map_err(|_| unsayable("an integer of more digits than Python writes"))?;
+        let plain = plain.map_err(|_| unsayable("an integer of more digits than Python writes"))?;
         out.extend_from_slice(plain.extract::<String>()?.as_bytes());
         Ok(())
     }

@@ -43,12 +43,12 @@ type Row<'py> = (u64, Option<String>, Bound<'py, PyBytes>);
 
 /// Results of done items from index `first` on, in order, at most `limit`.
 #[pyfunction]
-pub(crate) fn read_results<'py>(
-    py: Python<'py>,
+pub(crate) fn read_results(
+    py: Python<'_>,
     directory: PathBuf,
     first: u64,
     limit: u64,
-) -> PyResult<Vec<Row<'py>>> {
+) -> PyResult<Vec<Row<'_>>> {
     let read = || {
         let filter = ViewFilter {
             state: Some(State::Done),

@@ -1,5 +1,6 @@
 //! The owner of a stop: installs the handlers, runs the end.
 
+use std::io::IsTerminal;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use pyo3::prelude::*;
@@ -127,7 +128,13 @@ fn say(pid: u32, text: &str) {
     if std::process::id() != pid {
         return;
     }
-    let line = format!("{text}\n");
+    // In a terminal something may stand on the line already: a progress bar, or the `^C` that was typed.
+    let fresh = if std::io::stderr().is_terminal() {
+        "\n"
+    } else {
+        ""
+    };
+    let line = format!("{fresh}{text}\n");
     // Nobody is left to be told when standard error is closed.
     let _ = rustix::io::write(rustix::stdio::stderr(), line.as_bytes());
 }

@@ -121,7 +121,7 @@ impl Builder {
         if self.retry.max_attempts == 0 {
             return Err(Error::invalid("there must be at least one attempt"));
         }
-        let path = job_path(self.path)?;
+        let path = job_path(&self.path)?;
         StateDir::create(&path.root)?;
         if self.is_fresh && path.dir().exists() {
             move_aside(&path, |_| Ok(()))?;

@@ -87,12 +87,10 @@ impl Lookup {
 
     /// The whole row of an item.
     pub(super) fn item_at(&mut self, index: u64, store: &Store) -> Result<Option<ItemRow>> {
-        match &self.view {
-            Some(view) => view.item_at(index),
-            None => {
-                let rows = store.rows_from(index, 1)?;
-                Ok(rows.into_iter().find(|row| row.index == index))
-            }
+        if let Some(view) = &self.view {
+            return view.item_at(index);
         }
+        let rows = store.rows_from(index, 1)?;
+        Ok(rows.into_iter().find(|row| row.index == index))
     }
 }

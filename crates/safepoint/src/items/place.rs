@@ -1,6 +1,6 @@
 //! The directory of items: made, taken, and refused where it is of another kind.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::clock::wall_ms;
 use crate::disk::StateDir;
@@ -12,7 +12,7 @@ use crate::queue::{Database, JOB_DB, JobRow};
 const KIND: (&str, &str) = ("kind", "items");
 
 /// The job that a directory is.
-pub(super) fn job_path(directory: PathBuf) -> Result<JobPath> {
+pub(super) fn job_path(directory: &Path) -> Result<JobPath> {
     let name = directory.file_name().and_then(|name| name.to_str());
     let Some(name) = name else {
         return Err(Error::invalid(format!(

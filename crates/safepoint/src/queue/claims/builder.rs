@@ -117,7 +117,7 @@ struct Told(Arc<Shared>);
 impl Drop for Told {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            drop(self.0.fail("its writer panicked".to_owned()));
+            drop(self.0.fail("its writer panicked"));
         }
     }
 }

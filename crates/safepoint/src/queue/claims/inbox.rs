@@ -345,15 +345,15 @@ impl Shared {
     }
 
     /// Closes the queue for good, and gives what will not be done.
-    pub(super) fn fail(&self, why: String) -> Together {
+    pub(super) fn fail(&self, why: &str) -> Together {
         let (left, seats) = {
             let mut inbox = self.lock();
-            inbox.failure.get_or_insert_with(|| why.clone());
+            inbox.failure.get_or_insert_with(|| why.to_owned());
             inbox.ready.clear();
             (std::mem::take(&mut inbox.arrived), inbox.leave())
         };
         for seat in seats {
-            seat.given.answer(Given::Closed(Some(why.clone())));
+            seat.given.answer(Given::Closed(Some(why.to_owned())));
         }
         left
     }

@@ -277,18 +277,16 @@ impl FromStr for LeaseToken {
         let queue = parts.next().filter(|queue| {
             queue.len() == 12 && queue.bytes().all(|byte| byte.is_ascii_hexdigit())
         });
-        match (fence, queue) {
-            (Some((item, claim)), Some(queue)) => Ok(Self {
+        if let (Some((item, claim)), Some(queue)) = (fence, queue) {
+            return Ok(Self {
                 fence: Fence { item, claim },
                 queue: queue.into(),
-            }),
-            _ => {
-                let shown: String = text.escape_debug().take(100).collect();
-                Err(
-                    Error::invalid(format!("`{shown}` is not the token of a lease"))
-                        .with_hint("it is what a claim gave, such as `12-1-0c5cbd0a1f2e`"),
-                )
-            }
+            });
         }
+        let shown: String = text.escape_debug().take(100).collect();
+        Err(
+            Error::invalid(format!("`{shown}` is not the token of a lease"))
+                .with_hint("it is what a claim gave, such as `12-1-0c5cbd0a1f2e`"),
+        )
     }
 }

@@ -291,7 +291,7 @@ impl Writer {
 
     /// Closes the queue for good; those who came meanwhile are told.
     fn fail(&self, error: &Error) {
-        drop(self.shared.fail(error.chain()));
+        drop(self.shared.fail(&error.chain()));
     }
 
     /// Says when to look again, if there is nothing before.

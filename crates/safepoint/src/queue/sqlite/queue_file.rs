@@ -120,10 +120,9 @@ impl QueueFile {
         let mut rows = Rows::new(&transaction, self.terms, self.pid, wall_ms());
         let mut round = Round::default();
         for operation in operations {
-            round.answers.push(
-                rows.perform(operation)
-                    .map_err(|error| in_transaction(error))?,
-            );
+            round
+                .answers
+                .push(rows.perform(operation).map_err(in_transaction)?);
         }
         rows.claim(demand, &mut round).map_err(write)?;
         rows.finish().map_err(write)?;

@@ -281,15 +281,13 @@ impl<'a> Rows<'a> {
                 })
             })
             .optional()?;
-        match found {
-            Some(claimed) => Ok(Answer::Found(claimed)),
-            None => {
-                let how = Settle::Extend {
-                    time: Duration::ZERO,
-                };
-                self.refusal(&Settlement { fence, how })
-            }
+        if let Some(claimed) = found {
+            return Ok(Answer::Found(claimed));
         }
+        let how = Settle::Extend {
+            time: Duration::ZERO,
+        };
+        self.refusal(&Settlement { fence, how })
     }
 
     fn retry(&mut self, only: Option<&[String]>) -> rusqlite::Result<Answer> {
