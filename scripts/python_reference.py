@@ -80,7 +80,7 @@ class Module:
             return self
         for node in self.tree.body:
             if isinstance(node, ast.ImportFrom) and node.level == 1 and name in [alias.name for alias in node.names]:
-                return module(node.module or "__init__").origin(name)
+                return module(node.module or "__init__")
         return self
 
     def comment(self, node: ast.stmt) -> str:
@@ -466,7 +466,7 @@ def integration(name: str) -> Iterator[str]:
 
 def _place(name: str, home: str) -> tuple[int, int]:
     """What the module is called after comes first, then the order of the source."""
-    node = module(home).origin(name).find(name)
+    node = module(home).find(name)
     if node is None:
         return (len(SECTIONS), 0)
     word = home.strip("_")
@@ -475,6 +475,7 @@ def _place(name: str, home: str) -> tuple[int, int]:
 
 
 def _home(name: str, home: str) -> Module:
+    """Where a name is defined, through what its home imports, or the native half."""
     there = module(home).origin(name)
     return there if there.find(name) is not None else module("_native")
 

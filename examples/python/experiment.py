@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import safepoint
@@ -83,7 +84,13 @@ def experiment(stop: safepoint.ShutdownToken, steps: safepoint.Steps, pause: Pau
 
         def run(scope: safepoint.Scope, number: int, seed: str) -> str:
             def body() -> str:
-                return pause.call(lambda attempt: processes.submit(compute, seed, work, attempt).result())
+                try:
+                    return pause.call(lambda attempt: processes.submit(compute, seed, work, attempt).result())
+                except BrokenProcessPool:
+                    # An immediate stop ends the processes.
+                    if stop.requested:
+                        raise safepoint.Stopped("the run is given up") from None
+                    raise
 
             return scope.step(f"run-{number}", body)
 

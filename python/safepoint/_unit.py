@@ -71,7 +71,6 @@ class Unit:
             self.__exit__(kind, error, trace)
 
     async def _roll_back_here(self) -> None:
-        from inspect import isawaitable
 
         failed: list[Callable[[], object]] = []
         while self._actions:
@@ -93,7 +92,6 @@ class _Action:
         self.call = call
 
     def __call__(self) -> object:
-        from inspect import isawaitable
 
         undone = self.call()
         if _is_awaitable(undone):

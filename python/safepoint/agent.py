@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     import os
     from decimal import Decimal
 
-    from ._effects import Intent
     from ._budget import Budget
+    from ._effects import Intent
     from ._shutdown import ShutdownToken
 
 __all__ = ["Agent", "AgentReport", "Reply", "Chat", "Cycle", "Message", "Prices"]

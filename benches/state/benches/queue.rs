@@ -21,7 +21,10 @@ use safepoint::queue::{Durability, NewItem};
 const PAYLOAD: &str = r#"{"path": "a payload of some length", "size": 4711}"#;
 
 /// Items per second of a tool, with so many of them.
-type Tool = (&'static str, Box<dyn Fn(&Path, usize) -> f64>, usize);
+type Tool = (&'static str, Run, usize);
+
+/// Works on so many items in a place, and returns what it measured.
+type Run = Box<dyn Fn(&Path, usize) -> f64>;
 
 fn main() {
     let mut arguments = std::env::args().skip(1);
@@ -35,7 +38,7 @@ fn main() {
             _ => {} // `cargo bench` adds `--bench`
         }
     }
-    let consume = |threads| -> Box<dyn Fn(&Path, usize) -> f64> {
+    let consume = |threads| -> Run {
         Box::new(move |place, count| consume(place, count, threads, Durability::PowerCut))
     };
     let tools: [Tool; 10] = [
