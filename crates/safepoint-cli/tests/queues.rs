@@ -28,6 +28,7 @@ fn token(ran: &Ran) -> String {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one story, told in its order")]
 fn items_are_pushed_claimed_and_settled() {
     let place = Place::new();
     shows_queue!(place, place.run(&["queue", "stats", "mails"]), @r#"

@@ -3,13 +3,7 @@
 STAND_IN_BUG plants a bug: early (prints before the commit), forgetful (does not look at what is done),
 careless (leaves the children of a killed run alive), leaky (leaves grandchildren), amnesic (prints some results and does not keep them), resigned (an item in progress at a kill dies).
 """
-import json
-import os
-import selectors
-import signal
-import sqlite3
-import sys
-import time
+import json, os, selectors, signal, sqlite3, sys, time
 
 BUG = os.environ.get("STAND_IN_BUG", "")
 STATE = os.path.realpath(sys.argv[sys.argv.index("--state-dir") + 1])
