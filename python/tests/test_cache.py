@@ -39,7 +39,14 @@ def test_a_result_is_computed_once_for_its_arguments(cache: Cache) -> None:
     assert np.array_equal(again["array"], first["array"]) and again["array"].flags.writeable
     double(b=2.0, a=4)
     # 2 and 2.0, True and 1, a tuple and a list are different things.
-    for arguments in [(3, 2), (True,), (3, 2.0, {"c": (1,)}), (3, 2.0, {"c": [1]}), (3, 2.0, {"c": {"$tuple": [1]}})]:
+    various: list[tuple[Any, ...]] = [
+        (3, 2),
+        (True,),
+        (3, 2.0, {"c": (1,)}),
+        (3, 2.0, {"c": [1]}),
+        (3, 2.0, {"c": {"$tuple": [1]}}),
+    ]
+    for arguments in various:
         *positional, named = (*arguments, {}) if not isinstance(arguments[-1], dict) else arguments
         double(*positional, **named)
     assert len(calls) == 7

@@ -10,7 +10,7 @@ import signal
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -145,8 +145,14 @@ def test_one_owns_the_directory_and_others_may_read(place: Path) -> None:
         (lambda store: store.save({}, step=-1), "`step` cannot be -1"),
         (lambda store: store.save({}, extra={"x": object()}), "cannot be written as JSON"),
         (lambda store: store.load(99), "there is no generation 99"),
-        (lambda store: CheckpointStore(store.path + "2", when_busy="later"), "when_busy cannot be `later`"),
-        (lambda store: CheckpointStore(store.path + "2", compression="zip"), "compression cannot be `zip`"),
+        (
+            lambda store: CheckpointStore(store.path + "2", when_busy=cast("Any", "later")),
+            "when_busy cannot be `later`",
+        ),
+        (
+            lambda store: CheckpointStore(store.path + "2", compression=cast("Any", "zip")),
+            "compression cannot be `zip`",
+        ),
         (lambda store: CheckpointStore(store.path + "2", fingerprint={"a": object()}), "the fingerprint cannot be"),
         (lambda store: Schedule(), "a schedule needs"),
         (lambda store: Schedule(seconds=-1), "-1 seconds cannot be"),

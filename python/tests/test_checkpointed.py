@@ -100,7 +100,7 @@ def test_an_async_loop(tmp_path: Path) -> None:
 def test_what_is_no_loop_is_refused(tmp_path: Path) -> None:
     with pytest.raises(safepoint.InvalidError, match="`once` has no `yield`"):
 
-        @safepoint.checkpointed(tmp_path / "c")
+        @safepoint.checkpointed(tmp_path / "c")  # type: ignore[arg-type]
         def once(state: Any) -> None:
             return None
 

@@ -6,6 +6,7 @@ import asyncio
 import signal
 import sys
 import threading
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -280,7 +281,8 @@ def test_refused_units_in_a_task_group_are_the_stops_doing() -> None:
 
         async with safepoint.shutdown() as stop:
             stop.request()
-            async with asyncio.TaskGroup() as group:
+            # Since Python 3.11.
+            async with getattr(asyncio, "TaskGroup")() as group:  # noqa: B009
                 group.create_task(work(stop))
                 group.create_task(work(stop))
         return stop
@@ -292,7 +294,7 @@ def test_a_loop_that_is_left_does_not_close_its_source() -> None:
     async def main() -> list[int]:
         got: list[int] = []
 
-        async def numbers():  # type: ignore[no-untyped-def]
+        async def numbers() -> AsyncIterator[int]:
             for number in range(5):
                 yield number
 

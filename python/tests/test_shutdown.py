@@ -256,10 +256,10 @@ def test_times_that_cannot_be_are_refused_before_a_handler_is_touched(grace: flo
 def test_bad_names_are_refused_with_what_would_do() -> None:
     with safepoint.shutdown(signals=False) as stop:
         with pytest.raises(safepoint.InvalidError) as refused:
-            stop.hook(order="sometime")(print)
+            stop.hook(order="sometime")(print)  # type: ignore[call-overload]
         assert refused.value.hint == "one of accept, drain, save, close, report"
         with pytest.raises(safepoint.InvalidError):
-            stop.request(source="NOBODY")
+            stop.request(source="NOBODY")  # type: ignore[arg-type]
 
 
 def test_signals_outside_the_main_thread_are_refused_and_the_rest_works() -> None:
