@@ -10,7 +10,7 @@ import signal
 import threading
 import time
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,6 +23,11 @@ from safepoint import CheckpointReader, CheckpointStore, Retention, Schedule
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
     return tmp_path / "checkpoints"
+
+
+def wrong(value: str) -> Any:
+    """What a type checker would not let through."""
+    return value
 
 
 def damage(place: Path, generation: int, name: str = "state") -> None:
@@ -146,11 +151,11 @@ def test_one_owns_the_directory_and_others_may_read(place: Path) -> None:
         (lambda store: store.save({}, extra={"x": object()}), "cannot be written as JSON"),
         (lambda store: store.load(99), "there is no generation 99"),
         (
-            lambda store: CheckpointStore(store.path + "2", when_busy=cast("Any", "later")),
+            lambda store: CheckpointStore(store.path + "2", when_busy=wrong("later")),
             "when_busy cannot be `later`",
         ),
         (
-            lambda store: CheckpointStore(store.path + "2", compression=cast("Any", "zip")),
+            lambda store: CheckpointStore(store.path + "2", compression=wrong("zip")),
             "compression cannot be `zip`",
         ),
         (lambda store: CheckpointStore(store.path + "2", fingerprint={"a": object()}), "the fingerprint cannot be"),
