@@ -12,6 +12,12 @@ from pathlib import Path
 
 import pytest
 
+# A shell starts background work with Ctrl-C ignored, and `nohup` with SIGHUP: programs inherit that, and the tests are
+# about both.
+for _inherited in (signal.SIGINT, signal.SIGHUP):
+    if signal.getsignal(_inherited) == signal.SIG_IGN:
+        signal.signal(_inherited, signal.default_int_handler if _inherited == signal.SIGINT else signal.SIG_DFL)
+
 #: How long anything may take before it counts as hung, in seconds. A busy machine is slow, not wrong.
 PATIENCE = 60.0
 
