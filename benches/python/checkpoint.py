@@ -23,6 +23,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -199,7 +200,7 @@ def backgrounds(size: int, rounds: int, place: Path) -> None:
     def calibrate() -> int:
         number = 1000
         while True:
-            took = timed(lambda number=number: sum(range(number)))
+            took = timed(partial(sum, range(number)))
             if took >= 0.01:
                 return int(number * 0.01 / took)
             number *= 2
@@ -321,11 +322,16 @@ def views(size: int) -> None:
     print("|---|--:|--:|")
     import pickle
 
-    for name, call in [
+    apart: list[pickle.PickleBuffer] = []
+    views: list[tuple[str, Callable[[], object]]] = [
         ("safepoint, numpy", lambda: Encoder().encode({"weights": array})),
         ("safepoint, torch", lambda: Encoder().encode({"weights": tensor})),
-        ("pickle, protocol 5, torch", lambda: pickle.dumps({"weights": tensor}, protocol=5, buffer_callback=[].append)),
-    ]:
+        (
+            "pickle, protocol 5, torch",
+            lambda: pickle.dumps({"weights": tensor}, protocol=5, buffer_callback=apart.append),
+        ),
+    ]
+    for name, call in views:
         call()
         gc.collect()
         with Peak() as peak:
