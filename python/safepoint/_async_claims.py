@@ -28,6 +28,8 @@ class AsyncClaims:
         #: Guarded by the condition; the oldest first.
         self._waiting: list[asyncio.Future[_native.Lease]] = []
         self._works = False
+        #: Leases on their way to the loop's thread: for as many of those that wait nothing more is claimed.
+        self._on_the_way = 0
 
     async def claim(self, timeout: float | None, stop: ShutdownToken | None) -> Lease | None:
         from ._queue import Lease
@@ -68,26 +70,33 @@ class AsyncClaims:
     def _work(self) -> None:
         while True:
             with self._changed:
-                self._waiting = [lease for lease in self._waiting if not lease.done()]
-                if not self._waiting and not self._changed.wait_for(lambda: self._waiting, _IDLE):
+                if not self._changed.wait_for(lambda: self._wanted() > 0, _IDLE):
                     self._works = False
                     return
-                count = len(self._waiting)
+                count = self._wanted()
             try:
                 leases = self._queue.claim(count, _SLICE, None)
             except BaseException as error:
                 self._tell(error)
                 return
             if leases:
+                with self._changed:
+                    self._on_the_way += len(leases)
                 try:
                     self.loop.call_soon_threadsafe(self._give, leases)
                 except RuntimeError:
                     # The loop is closed, and nobody is left to take them.
                     _give_back(leases)
 
+    def _wanted(self) -> int:
+        self._waiting = [lease for lease in self._waiting if not lease.done()]
+        return len(self._waiting) - self._on_the_way
+
     def _give(self, leases: list[_native.Lease]) -> None:
         """In the loop's thread: so a coroutine is cancelled either before, or with the lease in its hands."""
         with self._changed:
+            self._on_the_way -= len(leases)
+            self._changed.notify()
             for lease in leases:
                 while self._waiting and self._waiting[0].done():
                     del self._waiting[0]

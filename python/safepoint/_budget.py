@@ -44,4 +44,4 @@ class Budget:
 
 
 def _warner(on_warning: Callable[[Decimal], object]) -> Callable[[str], object]:
-    return lambda left: on_warning(Decimal(left))
+    return lambda spent: on_warning(Decimal(spent))

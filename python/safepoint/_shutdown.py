@@ -196,7 +196,7 @@ class ShutdownToken(_native.Token):
     def budget(self, usd: Decimal | float | str, *, on_warning: Callable[[Decimal], object] | None = None) -> Budget:
         """A budget in units of money or anything else; once it is spent, a stop is asked for (source BUDGET).
 
-        Counted exactly, in millionths. ``on_warning`` is called once, at 80 %, with what is left.
+        Counted exactly, in millionths. ``on_warning`` is called once, at 80 %, with what was spent, on a thread.
         """
         from ._budget import Budget
 
