@@ -115,7 +115,8 @@ def ready(address: str) -> int:
         "import threading; threading.Event().wait()",
         "import os; r, w = os.pipe(); os.read(r, 1)",
         "import socket; s = socket.create_server(('127.0.0.1', 0)); s.accept()",
-        "import subprocess; subprocess.run(['sleep', '1000'])",
+        # Its output elsewhere: what `Popen` has begun and not returned when the exception comes holds this program's.
+        "import subprocess as s; s.run(['sleep', '1000'], stdout=s.DEVNULL, stderr=s.DEVNULL)",
         "[None for _ in iter(int, 1)]",
     ],
 )
