@@ -8,7 +8,7 @@ import os
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sized
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from . import _native
 from ._errors import ClosedError, InvalidError
@@ -427,34 +427,6 @@ class _Alone(Generic[T]):
             self._batch._end(GeneratorExit())
 
 
-@overload
-def batch(
-    items: Iterable[T],
-    key: Callable[[T], object] | str | None = None,
-    state: str | os.PathLike[str] | None = None,
-    *,
-    total: int | None = None,
-    retry_failed: bool = False,
-    fresh: bool = False,
-    attempts: int = 3,
-    retry_wait: float | timedelta = 1.0,
-    progress: bool | None = None,
-    stop: ShutdownToken | None = None,
-) -> Batch[T]: ...
-@overload
-def batch(
-    items: AsyncIterable[T],
-    key: Callable[[T], object] | str | None = None,
-    state: str | os.PathLike[str] | None = None,
-    *,
-    total: int | None = None,
-    retry_failed: bool = False,
-    fresh: bool = False,
-    attempts: int = 3,
-    retry_wait: float | timedelta = 1.0,
-    progress: bool | None = None,
-    stop: ShutdownToken | None = None,
-) -> Batch[T]: ...
 def batch(
     items: Iterable[T] | AsyncIterable[T],
     key: Callable[[T], object] | str | None = None,
