@@ -104,3 +104,10 @@ class Stopped(BaseException):
 
     #: The block that it was raised for, if it was raised for one.
     block: object | None = None
+
+
+def in_words(error: BaseException) -> str:
+    """An exception as the last line of a traceback has it."""
+    text = str(error)
+    kind = type(error).__qualname__
+    return f"{kind}: {text}" if text else kind

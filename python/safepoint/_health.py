@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from . import _native
-from ._hooks import in_words
+from ._errors import in_words
 from ._times import as_seconds
 
 if TYPE_CHECKING:

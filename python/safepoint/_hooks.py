@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from ._errors import in_words
+
 if TYPE_CHECKING:
     from ._native import Ending
 
@@ -42,13 +44,6 @@ def runner(function: Callable[..., Any]) -> Callable[[float, str, Ending], None]
             ending.tell(failure)
 
     return run
-
-
-def in_words(error: BaseException) -> str:
-    """As the last line of a traceback has it."""
-    text = str(error)
-    kind = type(error).__qualname__
-    return f"{kind}: {text}" if text else kind
 
 
 def _takes_an_argument(function: Callable[..., Any]) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 from . import _native
-from ._errors import InvalidError, Stopped
+from ._errors import InvalidError, Stopped, in_words
 from ._shutdown import active, as_seconds
 from ._state import directory
 
@@ -179,7 +179,7 @@ class Lease:
 
     def fail(self, error: str | BaseException) -> str:
         """Says that the attempt failed. Gives the item's state: ``waiting``, or ``dead`` if this was its last one."""
-        return self._lease.fail(error if isinstance(error, str) else _in_words(error))
+        return self._lease.fail(error if isinstance(error, str) else in_words(error))
 
     def extend(self, seconds: float | timedelta) -> None:
         """Lets the lease last this long from now on."""
@@ -233,12 +233,6 @@ class Lease:
     def __repr__(self) -> str:
         held = "" if self.is_held else ", settled"
         return f"<safepoint.Lease of {self.name!r}, attempt {self.attempt}{held}>"
-
-
-def _in_words(error: BaseException) -> str:
-    text = str(error)
-    name = type(error).__qualname__
-    return f"{name}: {text}" if text else name
 
 
 class Queue:
