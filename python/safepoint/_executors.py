@@ -337,15 +337,17 @@ class Attendant:
 
     def __init__(self, token: ShutdownToken) -> None:
         self._lock = threading.Lock()
+        #: Held while what is pending is given up, for whoever comes second to find it done.
+        self._giving_up = threading.Lock()
         self._tracked: list[Tracked] = []
-        self._phase = 0
+        self._is_stopping = False
         stopping = os.dup(token.fileno())
         leave, self._leave = os.pipe()
         # Nothing here holds on to the token, so that a child's attendant ends with the child.
         weakref.finalize(token, self.end)
         asked = weakref.ref(token)
         token.hook("drain", "tracked work")(lambda seconds: self._drain(asked(), seconds))
-        token.hook("close", "tracked work")(self._close)
+        token.hook("close", "tracked work")(lambda seconds: self._close(asked(), seconds))
         threading.Thread(
             target=self._attend, args=(stopping, leave, asked), name="safepoint-attendant", daemon=True
         ).start()
@@ -354,8 +356,8 @@ class Attendant:
         """From now on the stop reaches it; at once, if it has been asked for."""
         with self._lock:
             self._tracked.append(tracked)
-            phase = self._phase
-        if phase > 0:
+            is_stopping = self._is_stopping
+        if is_stopping:
             tracked.work.give_up_pending()
 
     def forget(self, tracked: Tracked) -> None:
@@ -393,32 +395,34 @@ class Attendant:
                     # The end of a block that nobody stopped.
                     return
                 del token
-                if self._phase == 0:
-                    self._carry(1)
-                    # From now on for the hang-up only: it stays readable.
-                    poll.modify(stopping, 0)
+                self._give_up()
+                # From now on for the hang-up only: it stays readable.
+                poll.modify(stopping, 0)
                 if seen[stopping] & select.POLLHUP:
-                    self._carry(2)
+                    for each in self._all():
+                        each.kill()
                     return
         finally:
             os.close(stopping)
             os.close(leave)
 
-    def _carry(self, phase: int) -> None:
-        with self._lock:
-            self._phase = phase
-            tracked = list(self._tracked)
-        for each in tracked:
-            if phase == 1:
+    def _give_up(self) -> None:
+        """Begins nothing more, if that was not done yet: the block may end before the thread has woken."""
+        with self._giving_up:
+            with self._lock:
+                if self._is_stopping:
+                    return
+                self._is_stopping = True
+                tracked = list(self._tracked)
+            for each in tracked:
                 each.work.give_up_pending()
-            else:
-                each.kill()
 
     def _drain(self, token: ShutdownToken | None, seconds: float) -> None:
         if token is None or token.reason is None:
             return
         from time import monotonic
 
+        self._give_up()
         end = monotonic() + seconds * 0.95
         for each in self._all():
             # In slices, for an immediate request to be heard: a hook has 50 ms left then.
@@ -426,11 +430,12 @@ class Attendant:
                 if monotonic() >= end or token.phase in ("terminating", "stopped"):
                     return
 
-    def _close(self, seconds: float) -> None:
-        if self._phase == 0:
+    def _close(self, token: ShutdownToken | None, seconds: float) -> None:
+        if token is None or token.reason is None:
             return
         from time import monotonic
 
+        self._give_up()
         end = monotonic() + seconds * 0.9
         left = []
         for each in self._all():

@@ -375,7 +375,12 @@ def children() -> list[int]:
     """This process's children that live, but the helpers of multiprocessing."""
     found = []
     for task in Path("/proc/self/task").iterdir():
-        for pid in (task / "children").read_text().split():
+        try:
+            begun = (task / "children").read_text().split()
+        except OSError:
+            # A thread that has ended meanwhile; what it began counts to another one.
+            continue
+        for pid in begun:
             try:
                 words = Path(f"/proc/{pid}/cmdline").read_text()
                 state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
