@@ -42,7 +42,7 @@ the guides say why.
 SECTIONS = {
     "Stopping": ["_shutdown", "_unit", "_budget", "_health", "_native", "_reports"],
     "Items": ["_batch", "_map", "_worker", "_outcome"],
-    "State": ["_checkpoint", "_checkpointed", "_cache"],
+    "State": ["_checkpoint", "_generations", "_retention", "_schedule", "_checkpointed", "_cache"],
     "Steps": ["_steps", "_effects"],
     "A queue": ["_queue"],
     "Errors": ["_errors"],

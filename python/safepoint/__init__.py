@@ -20,14 +20,7 @@ if TYPE_CHECKING:
     from ._batch import Batch as Batch, BatchReport as BatchReport, batch as batch
     from ._budget import Budget as Budget
     from ._cache import Cache as Cache
-    from ._checkpoint import (
-        Checkpoint as Checkpoint,
-        CheckpointReader as CheckpointReader,
-        CheckpointStore as CheckpointStore,
-        Retention as Retention,
-        Saved as Saved,
-        Schedule as Schedule,
-    )
+    from ._checkpoint import CheckpointReader as CheckpointReader, CheckpointStore as CheckpointStore
     from ._checkpointed import checkpointed as checkpointed
     from ._effects import Answer as Answer, Doubt as Doubt, Held as Held, Intent as Intent
     from ._errors import (
@@ -41,6 +34,7 @@ if TYPE_CHECKING:
         NotFoundError as NotFoundError,
         Stopped as Stopped,
     )
+    from ._generations import Checkpoint as Checkpoint, Saved as Saved
     from ._health import Health as Health
     from ._map import Failure as Failure, MapResult as MapResult, map as map
     from ._native import (
@@ -57,6 +51,8 @@ if TYPE_CHECKING:
         QueuedItem as QueuedItem,
         QueueStats as QueueStats,
     )
+    from ._retention import Retention as Retention
+    from ._schedule import Schedule as Schedule
     from ._shutdown import (
         Shutdown as Shutdown,
         ShutdownToken as ShutdownToken,
@@ -94,7 +90,7 @@ _HOMES = {
     "Budget": "_budget",
     "BusyError": "_errors",
     "Cache": "_cache",
-    "Checkpoint": "_checkpoint",
+    "Checkpoint": "_generations",
     "CheckpointReader": "_checkpoint",
     "CheckpointStore": "_checkpoint",
     "ClosedError": "_errors",
@@ -115,10 +111,10 @@ _HOMES = {
     "QueueStats": "_queue",
     "QueuedItem": "_queue",
     "Refuse": "_outcome",
-    "Retention": "_checkpoint",
+    "Retention": "_retention",
     "Retry": "_outcome",
-    "Saved": "_checkpoint",
-    "Schedule": "_checkpoint",
+    "Saved": "_generations",
+    "Schedule": "_schedule",
     "Scope": "_steps",
     "Shutdown": "_shutdown",
     "ShutdownToken": "_shutdown",

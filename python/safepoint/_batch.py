@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from . import _native
 from ._errors import ClosedError, InvalidError
-from ._outcome import in_words
+from ._outcome import line_of, outcome_of
 from ._own_stop import OwnStop
 from ._progress import Numbers, Progress
 from ._shutdown import as_seconds
@@ -263,7 +263,7 @@ class Batch(Generic[T]):
 
     def _failed(self, error: Exception) -> None:
         if self._passage is not None:
-            line, details, again, after = in_words(error)
+            line, details, again, after = outcome_of(error)
             self._passage.failed(line, details, True, again, after)
 
     # Looking.
@@ -363,13 +363,13 @@ class Batch(Generic[T]):
             if passage is not None and passage.busy:
                 # An exception of the body is the item's; a stop, Ctrl-C and the end of a generator are not.
                 if fails and isinstance(error, Exception):
-                    line, details, again, after = in_words(error)
+                    line, details, again, after = outcome_of(error)
                     passage.failed(line, details, False, again, after)
                 else:
                     passage.put_back()
             left = None
             if passage is None or not passage.exhausted:
-                left = "the loop was left" if error is None or isinstance(error, GeneratorExit) else in_words(error)[0]
+                left = "the loop was left" if error is None or isinstance(error, GeneratorExit) else line_of(error)
             if progress is not None:
                 progress.end()
             self.report = report = BatchReport(**items.close(left))

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
 
 from . import _native
-from ._checkpoint import _LOGGER, as_json, encode
+from ._described import as_json
 from ._errors import CorruptError, IncompatibleError, InvalidError, Stopped
-from ._tree import Decoder, classes_of
+from ._notices import tell
+from ._tree import Decoder, Encoder, classes_of
 
 if TYPE_CHECKING:
     from ._shutdown import ShutdownToken
@@ -165,13 +166,7 @@ class Cache:
         return f"Cache({self.path!r})"
 
     def _tell(self) -> None:
-        for notice in self._native.notices():
-            if self._on_notice is not None:
-                self._on_notice(notice)
-            else:
-                import logging
-
-                logging.getLogger(_LOGGER).warning("%s", notice)
+        tell(self._native.notices(), self._on_notice)
 
 
 class _Entry:
@@ -240,7 +235,7 @@ class _Entry:
         return False, None, claim
 
     def keep(self, claim: _native.Claim, value: Any) -> None:
-        encoded = encode(value, False, "result")
+        encoded = Encoder(root="result").encode(value)
         claim.keep(encoded.value, encoded.buffers)
         self.cache._tell()
 

@@ -7,16 +7,19 @@ import json
 import os
 import weakref
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from . import _native
-from ._errors import InvalidError
+from ._described import as_json, details
+from ._generations import Checkpoint, Listed, Saved, Skipped, Validated
+from ._notices import LOGGER, tell
+from ._retention import Retention
+from ._times import as_seconds
 from ._tree import Decoder, Encoded, Encoder, classes_of
 
 if TYPE_CHECKING:
     import builtins
-    from datetime import datetime, timedelta
+    from datetime import timedelta
     from types import TracebackType
 
     from typing_extensions import Self
@@ -26,210 +29,8 @@ if TYPE_CHECKING:
 #: The name of a state unless told otherwise.
 DEFAULT_NAME = "state"
 
-#: What is said of what was noticed.
-_LOGGER = "safepoint"
-
 #: What is open here, to be seen through at the end of the program and left alone in a fork.
 _open: weakref.WeakSet[CheckpointStore] = weakref.WeakSet()
-
-
-@dataclass(frozen=True)
-class Saved:
-    """What a save did."""
-
-    #: The number that the state got.
-    generation: int
-    #: The length of its file.
-    file_bytes: int
-    #: The bytes of the state, before compression.
-    payload_bytes: int
-    #: Seconds from the call until it was durable.
-    took: float
-    #: After :meth:`CheckpointStore.save_now`: whether this is the state that was given, not the one that was in flight.
-    is_given: bool = True
-
-
-@dataclass(frozen=True)
-class Skipped:
-    """A generation that could not be loaded, so that an older one was."""
-
-    generation: int
-    why: str
-    #: Where the file is now, if it was put aside.
-    quarantined: str | None
-
-    def __str__(self) -> str:
-        return f"generation {self.generation} was skipped: {self.why}"
-
-
-@dataclass(frozen=True)
-class Retention:
-    """Which generations stay when another one was saved. Whatever any rule keeps stays; the newest two always do.
-
-    ::
-
-        Retention(newest=5, smallest=("loss", 1))
-    """
-
-    #: The newest so many; ``None`` for all.
-    newest: int | None = 20
-    #: Each generation whose number is a multiple of this as well; 0 for none.
-    every: int = 0
-    #: A metric, and how many generations with its smallest values stay as well.
-    smallest: tuple[str, int] | None = None
-    #: A metric, and how many generations with its largest values stay as well.
-    largest: tuple[str, int] | None = None
-    #: At most so many bytes in files, whatever the other rules keep; pinned ones and the newest two stay.
-    max_bytes: int | None = None
-
-    def _rules(self) -> tuple[int | None, int, tuple[str, int, bool] | None, int | None]:
-        if self.smallest is not None and self.largest is not None:
-            raise InvalidError("a retention goes by one metric", hint="give `smallest` or `largest`")
-        best = None
-        if self.smallest is not None:
-            best = (*self.smallest, True)
-        elif self.largest is not None:
-            best = (*self.largest, False)
-        return self.newest, self.every, best, self.max_bytes
-
-
-class Schedule(_native.Schedule):
-    """Says at which steps of a loop to save. Ask :meth:`due` once at the end of each step, and save when it says so.
-
-    steps
-        Every so many steps.
-    seconds
-        At the first step that ends so many seconds after the last save; with ``steps``, whichever comes first.
-    automatic
-        As often as is best where the machine fails once in so many seconds (or ``timedelta``): an hour on a machine
-        that may be reclaimed, a month on one's own. It measures what a save costs the loop, and never lets saving
-        take more than 3.5 % of the time.
-    """
-
-    def __new__(
-        cls,
-        *,
-        steps: int | None = None,
-        seconds: float | timedelta | None = None,
-        automatic: float | timedelta | None = None,
-    ) -> Self:
-        return super().__new__(cls, steps, _seconds(seconds), _seconds(automatic))
-
-    def due(self, store: CheckpointStore | None = None) -> bool:
-        """Whether to save now. Pass ``store`` when its saves go on in the background, so that an automatic schedule
-        knows which steps to compare.
-        """
-        return self._due(None if store is None else store._native)
-
-
-def _seconds(value: float | timedelta | None) -> float | None:
-    if value is None or isinstance(value, (int, float)):
-        return value
-    return value.total_seconds()
-
-
-@dataclass(frozen=True)
-class Listed:
-    """One generation in a list; its payload was not read."""
-
-    generation: int
-    file_bytes: int
-    #: What was said of it, or empty if that cannot be read.
-    metadata: Mapping[str, Any]
-    #: Why it cannot be read.
-    error: str | None
-
-    @property
-    def step(self) -> int | None:
-        return self.metadata.get("step")
-
-    @property
-    def metrics(self) -> Mapping[str, float]:
-        """The figures that the caller said."""
-        return dict(self.metadata.get("metrics", {}))
-
-    @property
-    def saved_at(self) -> datetime | None:
-        """When it was saved, in UTC."""
-        at = self.metadata.get("saved_at_ms")
-        return None if at is None else _when(at)
-
-
-@dataclass(frozen=True)
-class Validated:
-    """What reading all of a generation found."""
-
-    generation: int
-    path: str
-    #: The bytes of its payload, every one of which passed a checksum; ``None`` if something is wrong.
-    payload_bytes: int | None
-    error: str | None
-
-    @property
-    def is_whole(self) -> bool:
-        return self.error is None
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """A generation that was loaded and found whole: every byte passed its checksum."""
-
-    #: The state, as it was saved.
-    state: Any
-    #: All that was said of it when it was saved; see the format's page.
-    metadata: Mapping[str, Any]
-    #: Newer generations that could not be loaded, the newest first.
-    skipped: tuple[Skipped, ...]
-
-    @property
-    def name(self) -> str:
-        """The state's name."""
-        return str(self.metadata["name"])
-
-    @property
-    def generation(self) -> int:
-        """Its number."""
-        return int(self.metadata["generation"])
-
-    @property
-    def step(self) -> int | None:
-        """The step that the caller said."""
-        return self.metadata.get("step")
-
-    @property
-    def metrics(self) -> Mapping[str, float]:
-        """The figures that the caller said."""
-        return dict(self.metadata.get("metrics", {}))
-
-    @property
-    def extra(self) -> Any:
-        """What else the caller said."""
-        return self.metadata.get("extra")
-
-    @property
-    def pinned(self) -> bool:
-        """Whether it is never pruned."""
-        return bool(self.metadata.get("pinned", False))
-
-    @property
-    def run(self) -> int:
-        """The run that saved it: how often the store had been opened, from 1."""
-        return int(self.metadata["run"])
-
-    @property
-    def saved_at(self) -> datetime:
-        """When it was saved, in UTC."""
-        return _when(self.metadata["saved_at_ms"])
-
-
-def _when(milliseconds: int) -> datetime:
-    from datetime import datetime, timezone
-
-    return datetime.fromtimestamp(milliseconds / 1000, timezone.utc)
-
-
-def _saved(told: tuple[int, int, int, float], is_given: bool = True) -> Saved:
-    return Saved(*told, is_given=is_given)
 
 
 class CheckpointReader:
@@ -380,7 +181,7 @@ class CheckpointStore(CheckpointReader):
             fingerprint=as_json(fingerprint or {}, "the fingerprint"),
             ignore=list(ignore),
             accept_changes=accept_changes,
-            retention=rules._rules(),
+            retention=rules.rules(),
             compression=compression,
             when_busy=when_busy,
             workers=2,
@@ -421,9 +222,9 @@ class CheckpointStore(CheckpointReader):
         Raises :class:`safepoint.InvalidError` that names the place in the tree which cannot be saved; nothing was
         touched. Raises :class:`safepoint.IoError` when it could not be written: the generations before are whole.
         """
-        details = _details(step, metrics, pinned, extra, items_processed, items_total, last_item)
-        encoded = encode(state, allow_pickle)
-        return self._save("save", name, encoded, details)
+        described = details(step, metrics, pinned, extra, items_processed, items_total, last_item)
+        encoded = Encoder(allow_pickle).encode(state)
+        return self._save("save", name, encoded, described)
 
     def save_small(
         self,
@@ -438,13 +239,13 @@ class CheckpointStore(CheckpointReader):
         durable as :meth:`save`. What has arrays, or more than 64 KiB, becomes a file as there. Retention is about
         files.
         """
-        details = _details(step, metrics, False, extra, None, None, None)
-        return self._save("small", name, encode(state, False), details)
+        described = details(step, metrics, False, extra, None, None, None)
+        return self._save("small", name, Encoder().encode(state), described)
 
-    def _save(self, how: str, name: str, encoded: Encoded, details: str) -> Saved:
-        saved = self._native.save(how, name, encoded.value, encoded.buffers, details)
+    def _save(self, how: str, name: str, encoded: Encoded, described: str) -> Saved:
+        saved = self._native.save(how, name, encoded.value, encoded.buffers, described)
         self._tell()
-        return _saved(saved)
+        return Saved(*saved)
 
     def save_now(
         self,
@@ -461,14 +262,12 @@ class CheckpointStore(CheckpointReader):
         name is in flight and, as fast as saves were so far, there is no time for another one behind it, that one is
         seen through instead (:attr:`Saved.is_given` is false).
         """
-        details = _details(step, metrics, False, extra, None, None, None)
-        encoded = encode(state, allow_pickle)
-        seconds = _seconds(within)
-        told, is_given = self._native.save_now(
-            name, encoded.value, encoded.buffers, details, float("inf") if seconds is None else seconds
-        )
+        described = details(step, metrics, False, extra, None, None, None)
+        encoded = Encoder(allow_pickle).encode(state)
+        seconds = float("inf") if within is None else as_seconds(within)
+        told, is_given = self._native.save_now(name, encoded.value, encoded.buffers, described, seconds)
         self._tell()
-        return _saved(told, is_given)
+        return Saved(*told, is_given=is_given)
 
     def save_in_background(
         self,
@@ -494,9 +293,9 @@ class CheckpointStore(CheckpointReader):
         It is durable when :meth:`finish_background` or :meth:`close` says so. An error of an earlier save in the
         background is raised by the next one, by :meth:`finish_background`, or by :meth:`close`.
         """
-        details = _details(step, metrics, pinned, extra, items_processed, items_total, last_item)
-        encoded = encode(state, allow_pickle)
-        handed_over = self._native.save_in_background(copy, name, encoded.value, encoded.buffers, details)
+        described = details(step, metrics, pinned, extra, items_processed, items_total, last_item)
+        encoded = Encoder(allow_pickle).encode(state)
+        handed_over = self._native.save_in_background(copy, name, encoded.value, encoded.buffers, described)
         self._tell()
         return handed_over
 
@@ -519,7 +318,7 @@ class CheckpointStore(CheckpointReader):
         """
         finished = self._native.finish_background()
         self._tell()
-        return None if finished is None else _saved(finished)
+        return None if finished is None else Saved(*finished)
 
     def prune(self, name: str = DEFAULT_NAME) -> builtins.list[int]:
         """Removes what the retention does not keep, and says what went. Every save does the same."""
@@ -531,7 +330,7 @@ class CheckpointStore(CheckpointReader):
         """Copies a generation of ``name`` to a new generation of ``to``, which remembers where it comes from."""
         forked = self._native.fork(name, generation, to)
         self._tell()
-        return _saved(forked)
+        return Saved(*forked)
 
     def close(self) -> None:
         """Sees the saves in the background through and gives the directory up.
@@ -561,62 +360,7 @@ class CheckpointStore(CheckpointReader):
         return f"{type(self).__name__}({self.path!r})"
 
     def _tell(self) -> None:
-        for notice in self._native.notices():
-            if self._on_notice is not None:
-                self._on_notice(notice)
-            else:
-                import logging
-
-                logging.getLogger(_LOGGER).warning("%s", notice)
-
-
-def encode(state: object, allow_pickle: bool, root: str = "state") -> Encoded:
-    """A state, ready to be saved."""
-    return Encoder(allow_pickle, root).encode(state)
-
-
-def as_json(value: object, what: str) -> str:
-    """What the caller says, in JSON."""
-    try:
-        return json.dumps(value, ensure_ascii=False, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise InvalidError(
-            f"{what} cannot be written as JSON: {error}", hint="use text, finite numbers, lists and dicts of them"
-        ) from error
-
-
-def _details(
-    step: int | None,
-    metrics: Mapping[str, float] | None,
-    pinned: bool,
-    extra: object,
-    items_processed: int | None,
-    items_total: int | None,
-    last_item: str | None,
-) -> str:
-    said: dict[str, Any] = {"pinned": pinned, "extra": extra}
-    for word, number in (("step", step), ("items_processed", items_processed), ("items_total", items_total)):
-        if number is not None:
-            if not 0 <= (number := int(number)) < 1 << 64:
-                raise InvalidError(f"`{word}` cannot be {number}", hint="count from 0")
-            said[word] = number
-    if last_item is not None:
-        said["last_item"] = last_item
-    if metrics:
-        said["metrics"] = {name: _metric(name, value) for name, value in metrics.items()}
-    return as_json(said, "what is said of the state")
-
-
-def _metric(name: str, value: Any) -> float:
-    import math
-
-    try:
-        number = float(value)
-    except (TypeError, ValueError) as error:
-        raise InvalidError(f"metric `{name}` is no number") from error
-    if not math.isfinite(number):
-        raise InvalidError(f"metric `{name}` is {number}, which is no measure", hint="leave it out")
-    return number
+        tell(self._native.notices(), self._on_notice)
 
 
 def _close_all() -> None:
@@ -626,7 +370,7 @@ def _close_all() -> None:
         except Exception as error:
             import logging
 
-            logging.getLogger(_LOGGER).error("%s", error)
+            logging.getLogger(LOGGER).error("%s", error)
 
 
 def _leave_all() -> None:

@@ -9,8 +9,10 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Mapp
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
 
-from ._checkpoint import Checkpoint, CheckpointStore, Schedule
+from ._checkpoint import CheckpointStore
 from ._errors import InvalidError, Stopped
+from ._generations import Checkpoint
+from ._schedule import Schedule
 
 if TYPE_CHECKING:
     from ._shutdown import ShutdownToken

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import _native
 from ._errors import InvalidError
-from ._outcome import in_words
+from ._outcome import outcome_of
 
 if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
@@ -485,7 +485,7 @@ def _attempt(function: Callable[[Any], Any], end: socket.socket, place: int, pay
         answer = bytes(ForkingPickler.dumps(function(pickle.loads(payload))))
         kind = _DONE
     except BaseException as error:
-        answer, kind = pickle.dumps(in_words(error)), _FAILED
+        answer, kind = pickle.dumps(outcome_of(error)), _FAILED
     _answer(end, place, kind, answer)
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast
 from . import _native
 from ._batch import BatchReport, by_name
 from ._errors import InvalidError
-from ._outcome import in_words
+from ._outcome import line_of
 from ._own_stop import OwnStop
 from ._progress import Numbers, Progress
 from ._shutdown import as_seconds
@@ -296,7 +296,7 @@ class MapResult(Generic[R]):
                 progress.end()
             complete = self._exhausted and not self._put_back
             if items is not None:
-                left = None if complete else "it was left" if error is None else in_words(error)[0]
+                left = None if complete else "it was left" if error is None else line_of(error)
                 self.report = BatchReport(**items.close(left))
             else:
                 reason = self._token.reason if self._token is not None else None

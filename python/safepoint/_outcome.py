@@ -5,6 +5,8 @@ from __future__ import annotations
 import traceback
 from datetime import timedelta
 
+from ._errors import in_words
+
 
 class Retry(Exception):
     """Raised by the function for an item: this attempt failed, and the next one should wait ``after`` seconds.
@@ -35,14 +37,14 @@ class Refuse(Exception):
 _DETAILS = 4096
 
 
-def in_words(error: BaseException) -> tuple[str, str, bool, float | None]:
+def line_of(error: BaseException) -> str:
+    """An exception in words; of those above, what the function said and nothing else."""
+    return str(error) or type(error).__qualname__ if isinstance(error, (Retry, Refuse)) else in_words(error)
+
+
+def outcome_of(error: BaseException) -> tuple[str, str, bool, float | None]:
     """An exception as a line, its traceback, whether to attempt again, and after how many seconds."""
-    text = str(error)
-    if isinstance(error, (Retry, Refuse)):
-        line = text or type(error).__name__
-    else:
-        line = f"{type(error).__name__}: {text}" if text else type(error).__name__
     details = "".join(traceback.format_exception(error))
     again = not isinstance(error, Refuse)
     after = error.after if isinstance(error, Retry) else None
-    return line, details[-_DETAILS:], again, after
+    return line_of(error), details[-_DETAILS:], again, after

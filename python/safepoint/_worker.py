@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import _native
 from ._errors import InvalidError
-from ._outcome import in_words
+from ._outcome import outcome_of
 
 if TYPE_CHECKING:
     import asyncio
@@ -251,7 +251,7 @@ def _refused(number: int, why: str) -> bytes:
 
 
 def _failed(number: int, error: Exception) -> bytes:
-    line, details, again, after = in_words(error)
+    line, details, again, after = outcome_of(error)
     # The traceback goes to the log of the slot; the job keeps its end with the failure.
     print(details, end="", file=sys.stderr, flush=True)
     answer: dict[str, Any] = {"id": number, "error": line}

@@ -24,9 +24,10 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import TrainerCallback
 
-from ._checkpoint import CheckpointStore, Schedule
+from ._checkpoint import CheckpointStore
 from ._checkpointed import as_schedule
 from ._errors import IncompatibleError
+from ._schedule import Schedule
 
 if TYPE_CHECKING:
     from ._shutdown import ShutdownToken

@@ -23,8 +23,10 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.plugins.io import CheckpointIO
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from ._checkpoint import Checkpoint, CheckpointStore, Schedule
+from ._checkpoint import CheckpointStore
 from ._checkpointed import as_schedule
+from ._generations import Checkpoint
+from ._schedule import Schedule
 from .torch import random_state, set_random_state
 
 if TYPE_CHECKING:

@@ -35,7 +35,7 @@ from . import _native
 from ._crew import Ended, News, Result, Skipped, Task
 from ._errors import InvalidError
 from ._map import MapResult
-from ._outcome import in_words
+from ._outcome import line_of, outcome_of
 from ._shutdown import ShutdownToken, active
 
 if TYPE_CHECKING:
@@ -309,7 +309,7 @@ class _Tasks:
             answer = ray.get(ref)
         except Exception as error:
             # A worker that died, or no memory: of the function's own exceptions the task tells as a result.
-            return Ended(task, in_words(error)[0].partition("\n")[0])
+            return Ended(task, line_of(error).partition("\n")[0])
         if answer is None:
             return Skipped(task)
         return Result(task, *answer)
@@ -334,7 +334,7 @@ def _attempt(function: Callable[[Any], Any], payload: bytes, shared: SharedStop)
     try:
         return True, pickle.dumps(function(pickle.loads(payload)))
     except Exception as error:
-        return False, pickle.dumps(in_words(error))
+        return False, pickle.dumps(outcome_of(error))
 
 
 def _token(stop: ShutdownToken | None) -> ShutdownToken:

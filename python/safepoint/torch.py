@@ -28,8 +28,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 import torch.utils.data
 
-from ._checkpoint import Checkpoint, CheckpointStore, Saved
+from ._checkpoint import CheckpointStore
 from ._errors import IncompatibleError, InvalidError
+from ._generations import Checkpoint, Saved
 
 if TYPE_CHECKING:
     from ._shutdown import ShutdownToken

@@ -114,9 +114,11 @@ def test_what_is_no_loop_is_refused(tmp_path: Path) -> None:
 
 def test_killed_and_stopped_it_ends_as_if_nothing_had_been(tmp_path: Path, start: Start) -> None:
     source = """
-        import sys, numpy, safepoint
+        import os, sys, numpy, safepoint
 
-        @safepoint.checkpointed(sys.argv[1], every=5)
+        place, number, at = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+
+        @safepoint.checkpointed(place, every=5)
         def train(state):
             random = numpy.random.default_rng()
             random.bit_generator.state = state["random"]
@@ -125,6 +127,8 @@ def test_killed_and_stopped_it_ends_as_if_nothing_had_been(tmp_path: Path, start
                 state["step"] += 1
                 state["random"] = random.bit_generator.state
                 print("step", state["step"])
+                if state["step"] == at:
+                    os.kill(os.getpid(), number)
                 yield
 
         with safepoint.shutdown(announce=False) as stop:
@@ -134,13 +138,12 @@ def test_killed_and_stopped_it_ends_as_if_nothing_had_been(tmp_path: Path, start
             print("done", state["step"], state["weights"].sum().hex())
         sys.exit(stop.exit_code)
     """
-    wanted = start(source, str(tmp_path / "whole")).end()[1][-1]
+    never = ("0", "0")
+    wanted = start(source, str(tmp_path / "whole"), *never).end()[1][-1]
     assert wanted.startswith("done 60")
     place = str(tmp_path / "broken")
     for way, at, expected in [(signal.SIGKILL, 12, -9), (signal.SIGTERM, 25, 143), (signal.SIGKILL, 40, -9)]:
-        program = start(source, place)
-        program.until(f"step {at}")
-        program.send(way)
-        assert program.end()[0] == expected
-    code, lines, errors = start(source, place).end()
+        code, lines, _ = start(source, place, str(int(way)), str(at)).end()
+        assert (code, lines[-1]) == (expected, f"step {at}")
+    code, lines, errors = start(source, place, *never).end()
     assert code == 0 and lines[-1] == wanted and lines[0] != "step 1", errors

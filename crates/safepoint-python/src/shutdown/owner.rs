@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use pyo3::prelude::*;
-use safepoint::shutdown::{Rung, Shutdown, ShutdownToken, Source};
+use safepoint::shutdown::{Shutdown, ShutdownToken, Source};
 use safepoint::{Error, ErrorKind};
 
 use super::interrupt::Interrupt;
@@ -25,7 +25,7 @@ impl PyOwner {
     /// `signals` are the stop signals with their sources; with none, no handler is touched. With `announces`, the first request is told on standard error; `info_signal`
     /// makes that signal write what is in progress there.
     #[new]
-    #[pyo3(signature = (grace, signals, reserve=None, ready_delay=0.0, info_signal=None, announces=false, kills=true))]
+    #[pyo3(signature = (grace, signals, reserve=None, ready_delay=0.0, info_signal=None, announces=false))]
     fn new(
         grace: f64,
         signals: Vec<(i32, String)>,
@@ -33,7 +33,6 @@ impl PyOwner {
         ready_delay: f64,
         info_signal: Option<i32>,
         announces: bool,
-        kills: bool,
     ) -> PyResult<Self> {
         let grace = seconds(grace, "a grace period")?;
         let pid = std::process::id();
@@ -42,9 +41,6 @@ impl PyOwner {
             .ready_delay(seconds(ready_delay, "a ready delay")?);
         if let Some(reserve) = reserve {
             builder = builder.reserve(seconds(reserve, "a reserve")?);
-        }
-        if !kills {
-            builder = builder.ladder(&[Rung::Graceful, Rung::Immediate]);
         }
         for signal in [1, 2, 15] {
             builder = builder.no_stop_signal(signal);

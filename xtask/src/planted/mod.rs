@@ -2,8 +2,8 @@
 //!
 //! A patch begins with lines of text: what the bug is, and `Check:` with the name of a test. `storms::...` is of the command's one test
 //! binary, `safepoint::...` of that of the library, `shutdown::models::...` is a model, and any other `shutdown::...` or `checkpoint::...` stands in the
-//! library itself. The patch is applied to a copy of
-//! the sources below `target/planted`, which is built and tested there. A check that passes in spite of its bug is worth nothing.
+//! library itself; `test_...` is of the Python package, as `scripts/python-build` left it in `.venv`. The patch is applied to a copy of the sources below
+//! `target/planted`, which is built and tested there. A check that passes in spite of its bug is worth nothing.
 #![expect(
     clippy::disallowed_methods,
     reason = "a developer's tool copies sources"
@@ -17,6 +17,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::models;
+
+mod package;
 
 /// A bug that can be planted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,12 +47,16 @@ enum Suite {
     Checkpoints,
     /// The models of the shutdown room.
     Models,
+    /// The tests of the Python package; what is planted there is in its Python half.
+    Package,
 }
 
 impl Suite {
     fn of(check: &str) -> Self {
         if check.starts_with(models::MODULE) {
             Self::Models
+        } else if check.starts_with("test_") {
+            Self::Package
         } else if check.starts_with(PROGRAM) {
             Self::Program
         } else if check.starts_with("shutdown::") {
@@ -126,7 +132,7 @@ pub fn planted(root: &Path, filter: &str, say: &mut dyn FnMut(&str)) -> io::Resu
     sources.write_to(&tree)?;
     for check in bugs.iter().map(|bug| &bug.check).collect::<BTreeSet<_>>() {
         say(&format!("nothing planted: {check}"));
-        if !passes(&tree, &place, check)? {
+        if !passes(root, &place, check)? {
             let problem = format!("{check} fails where nothing is planted");
             return Err(io::Error::other(problem));
         }
@@ -139,7 +145,7 @@ pub fn planted(root: &Path, filter: &str, say: &mut dyn FnMut(&str)) -> io::Resu
         say(&format!("{}: {}", bug.what, bug.check));
         sources.write_to(&tree)?;
         apply(&tree, &place, &bug.patch)?;
-        let caught = !passes(&tree, &place, &bug.check)?;
+        let caught = !passes(root, &place, &bug.check)?;
         verdict.all_caught &= caught;
         let word = if caught { "caught" } else { "**NOT CAUGHT**" };
         // Writing to a string cannot fail.
@@ -202,7 +208,8 @@ fn apply(tree: &Path, place: &Path, patch: &Path) -> io::Result<()> {
     }
 }
 
-fn passes(tree: &Path, place: &Path, check: &str) -> io::Result<bool> {
+fn passes(root: &Path, place: &Path, check: &str) -> io::Result<bool> {
+    let tree = &place.join("tree");
     let suite: &[&str] = match Suite::of(check) {
         Suite::Command => &["--package", "safepoint-cli", "--test", "main"],
         Suite::Library => &["--package", "safepoint", "--no-default-features", "--lib"],
@@ -227,6 +234,7 @@ fn passes(tree: &Path, place: &Path, check: &str) -> io::Result<bool> {
             "--test",
             "it",
         ],
+        Suite::Package => return package::passes(root, tree, check),
         Suite::Models => {
             let name = check.trim_start_matches(models::MODULE);
             let verdict = models::models_in(tree, &place.join("models"), name)?;
@@ -284,6 +292,7 @@ mod tests {
             let name = bug.check.strip_prefix(PROGRAM).unwrap_or(&bug.check);
             let (module, test) = name.rsplit_once("::").expect("module::test");
             let folder = root().join(match Suite::of(&bug.check) {
+                Suite::Package => "python/tests",
                 Suite::Command => "crates/safepoint-cli/tests",
                 Suite::Program => "crates/safepoint/tests",
                 Suite::Library | Suite::Checkpoints | Suite::Models => "crates/safepoint/src",
@@ -293,10 +302,14 @@ mod tests {
             let files = (1..=parts.len())
                 .rev()
                 .map(|count| parts[..count].join("/"));
+            let (ending, definition) = match Suite::of(&bug.check) {
+                Suite::Package => (".py", format!("def {test}(")),
+                _ => (".rs", format!("fn {test}()")),
+            };
             let mut sources =
-                files.filter_map(|file| fs::read_to_string(folder.join(file + ".rs")).ok());
+                files.filter_map(|file| fs::read_to_string(folder.join(file + ending)).ok());
             let source = sources.next().expect("a module of tests");
-            assert!(source.contains(&format!("fn {test}()")), "{}", bug.check);
+            assert!(source.contains(&definition), "{}", bug.check);
         }
     }
 }
