@@ -227,7 +227,7 @@ class Crew:
     def _start(self) -> _Member:
         ours, theirs = socket.socketpair()
         process = self._context.Process(
-            target=serve, args=(self._function, theirs, self._token, os.getpid()), name="safepoint-map", daemon=True
+            target=serve, args=(self._function, theirs, self._token), name="safepoint-map", daemon=True
         )
         if self._context.get_start_method() != "fork":
             # It would be started along with the first process, and unblocks SIGINT. Source: `ensure_running` in
@@ -440,13 +440,12 @@ def check(function: Callable[[Any], Any], context: str) -> None:
 # In the other process.
 
 
-def serve(function: Callable[[Any], Any], end: socket.socket, token: ShutdownToken, parent: int) -> None:
-    """Answers requests until there are no more, or the parent is gone."""
+def serve(function: Callable[[Any], Any], end: socket.socket, token: ShutdownToken) -> None:
+    """Answers requests until there are no more. The process ends with its parent, as every worker that has a token."""
     # Ctrl-C is for the parent to tell.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    _native.end_with(parent)
     end.setblocking(True)
     try:
         _answer(end, 0, _READY, b"")
