@@ -260,14 +260,13 @@ impl Background {
 
     /// Copies what is lent, and only that.
     fn keep(&self, state: State<'_>) -> Result<State<'static>> {
-        let lent = state.lent().map(<[u8]>::len).sum();
-        let mut memory = if lent > 0 {
-            self.spare()
-        } else {
+        let mut memory = if state.lent().all(<[u8]>::is_empty) {
             Staging::default()
+        } else {
+            self.spare()
         };
-        memory.fill(state.lent(), lent)?;
-        Ok(state.kept_in(&Arc::new(memory)))
+        let places = memory.fill(state.lent())?;
+        Ok(state.kept_in(&Arc::new(memory), places))
     }
 
     fn spare(&self) -> Staging {

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -56,7 +57,7 @@ pub(super) enum Bytes<'a> {
     Lent(&'a [u8]),
     Given(Arc<Vec<u8>>),
     /// A range of the copy that was made of what was lent.
-    Kept(Arc<Staging>, std::ops::Range<usize>),
+    Kept(Arc<Staging>, Range<usize>),
     Shared(Arc<dyn SharedBytes>),
 }
 
@@ -228,7 +229,7 @@ impl<'a> State<'a> {
     }
 
     /// The parts that are only lent, in order.
-    pub(super) fn lent(&self) -> impl Iterator<Item = &[u8]> {
+    pub(super) fn lent(&self) -> impl Iterator<Item = &[u8]> + Clone {
         let value = self.value.iter().map(|(_, bytes)| bytes);
         let all = value.chain(self.buffers.iter().map(|buffer| &buffer.bytes));
         all.filter_map(|bytes| match bytes {
@@ -237,14 +238,17 @@ impl<'a> State<'a> {
         })
     }
 
-    /// The same state with what was lent taken from `memory`, where all of it was copied in order.
-    pub(super) fn kept_in(self, memory: &Arc<Staging>) -> State<'static> {
-        let mut at = 0;
+    /// The same state with what was lent taken from `memory`, where the parts of [`lent`](Self::lent) were copied to these `places`.
+    pub(super) fn kept_in(
+        self,
+        memory: &Arc<Staging>,
+        places: impl IntoIterator<Item = Range<usize>>,
+    ) -> State<'static> {
+        let mut places = places.into_iter();
         let mut keep = |bytes: Bytes<'_>| match bytes {
-            Bytes::Lent(bytes) => {
-                let begin = at;
-                at += bytes.len();
-                Bytes::Kept(Arc::clone(memory), begin..at)
+            Bytes::Lent(_) => {
+                let place = places.next().expect("a place for each part that is lent");
+                Bytes::Kept(Arc::clone(memory), place)
             }
             Bytes::Given(bytes) => Bytes::Given(bytes),
             Bytes::Kept(memory, range) => Bytes::Kept(memory, range),
