@@ -181,7 +181,7 @@ class CheckpointStore(CheckpointReader):
             fingerprint=as_json(fingerprint or {}, "the fingerprint"),
             ignore=list(ignore),
             accept_changes=accept_changes,
-            retention=rules.rules(),
+            retention=rules._rules(),
             compression=compression,
             when_busy=when_busy,
             workers=2,

@@ -27,7 +27,7 @@ class Retention:
     #: At most so many bytes in files, whatever the other rules keep; pinned ones and the newest two stay.
     max_bytes: int | None = None
 
-    def rules(self) -> tuple[int | None, int, tuple[str, int, bool] | None, int | None]:
+    def _rules(self) -> tuple[int | None, int, tuple[str, int, bool] | None, int | None]:
         """As the native half takes them."""
         if self.smallest is not None and self.largest is not None:
             raise InvalidError("a retention goes by one metric", hint="give `smallest` or `largest`")
