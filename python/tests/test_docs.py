@@ -37,7 +37,9 @@ def test_a_page_runs_with_all_its_libraries(page: Path, tmp_path: Path) -> None:
     assert book.run(page, tmp_path, heavy=True) > 0
 
 
-@pytest.mark.parametrize("page", [ROOT / "README.md", BOOK / "introduction.md"], ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page", [ROOT / "README.md", BOOK / "introduction.md", BOOK / "guides/queue.md"], ids=lambda page: page.name
+)
 def test_the_python_of_a_page_about_all_runs(page: Path, tmp_path: Path) -> None:
     assert book.run(page, tmp_path, languages={"python"}) > 0, f"{page.name} has no block of Python"
 
