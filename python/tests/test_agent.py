@@ -218,7 +218,7 @@ def test_a_budget_is_exact_over_runs_and_no_cycle_begins_after_it(tmp_path: Path
     assert (third.status, third.report.spent, third.cycles) == ("interrupted", Decimal("0.7"), 7)
     fourth = run()
     assert (fourth.status, fourth.report.cycles_of_run, len(endpoint.requests)) == ("interrupted", 0, 7)
-    assert "budget: 0.7 of 0.7" in str(fourth.report)
+    assert "budget: 0.7 of 0.7 spent" in str(fourth.report)
 
 
 @given(st.integers(0, 10**9), st.integers(0, 10**9), st.integers(0, 10**12), st.integers(0, 10**12))
