@@ -132,7 +132,7 @@ pub fn planted(root: &Path, filter: &str, say: &mut dyn FnMut(&str)) -> io::Resu
     sources.write_to(&tree)?;
     for check in bugs.iter().map(|bug| &bug.check).collect::<BTreeSet<_>>() {
         say(&format!("nothing planted: {check}"));
-        if !passes(root, &place, check)? {
+        if !passes(root, &place, &tree, check)? {
             let problem = format!("{check} fails where nothing is planted");
             return Err(io::Error::other(problem));
         }
@@ -145,7 +145,7 @@ pub fn planted(root: &Path, filter: &str, say: &mut dyn FnMut(&str)) -> io::Resu
         say(&format!("{}: {}", bug.what, bug.check));
         sources.write_to(&tree)?;
         apply(&tree, &place, &bug.patch)?;
-        let caught = !passes(root, &place, &bug.check)?;
+        let caught = !passes(root, &place, &tree, &bug.check)?;
         verdict.all_caught &= caught;
         let word = if caught { "caught" } else { "**NOT CAUGHT**" };
         // Writing to a string cannot fail.
@@ -208,8 +208,7 @@ fn apply(tree: &Path, place: &Path, patch: &Path) -> io::Result<()> {
     }
 }
 
-fn passes(root: &Path, place: &Path, check: &str) -> io::Result<bool> {
-    let tree = &place.join("tree");
+fn passes(root: &Path, place: &Path, tree: &Path, check: &str) -> io::Result<bool> {
     let suite: &[&str] = match Suite::of(check) {
         Suite::Command => &["--package", "safepoint-cli", "--test", "main"],
         Suite::Library => &["--package", "safepoint", "--no-default-features", "--lib"],

@@ -39,7 +39,7 @@ pub(super) fn passes(root: &Path, tree: &Path, check: &str) -> io::Result<bool> 
     }
 }
 
-/// The module that was built last.
+/// The native module, as `scripts/python-build` installed it.
 fn native(environment: &Path) -> io::Result<PathBuf> {
     for folder in fs::read_dir(environment.join("lib")).into_iter().flatten() {
         let package = folder?.path().join("site-packages/safepoint");
