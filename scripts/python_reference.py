@@ -287,7 +287,7 @@ def _is(node: ast.stmt, decorator: str) -> bool:
 
 @dataclass
 class Member:
-    """What a class has, of itself or of its half in Rust."""
+    """What a class has, of itself, of its half in Rust or of a private base."""
 
     node: ast.stmt
     home: Module
@@ -297,11 +297,12 @@ def members(node: ast.ClassDef, home: Module) -> dict[str, Member]:
     found: dict[str, Member] = {}
     for base in node.bases:
         name = ast.unparse(base)
-        if name.startswith("_native."):
-            native = module("_native")
-            inherited = native.find(name.removeprefix("_native."))
+        if name.startswith("_"):
+            # Nobody could look a private base up.
+            theirs = module("_native") if name.startswith("_native.") else home
+            inherited = theirs.find(name.removeprefix("_native."))
             assert isinstance(inherited, ast.ClassDef), name
-            found.update(members(inherited, native))
+            found.update(members(inherited, theirs))
     for statement in node.body:
         if _is(statement, "overload") or _is(statement, "setter"):
             continue

@@ -39,8 +39,24 @@ class Skipped:
         return f"generation {self.generation} was skipped: {self.why}"
 
 
+class _Described:
+    """What the caller said of a generation when it was saved."""
+
+    metadata: Mapping[str, Any]
+
+    @property
+    def step(self) -> int | None:
+        """The step that the caller said."""
+        return self.metadata.get("step")
+
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        """The figures that the caller said."""
+        return dict(self.metadata.get("metrics", {}))
+
+
 @dataclass(frozen=True)
-class Listed:
+class Listed(_Described):
     """One generation in a list; its payload was not read."""
 
     generation: int
@@ -49,15 +65,6 @@ class Listed:
     metadata: Mapping[str, Any]
     #: Why it cannot be read.
     error: str | None
-
-    @property
-    def step(self) -> int | None:
-        return self.metadata.get("step")
-
-    @property
-    def metrics(self) -> Mapping[str, float]:
-        """The figures that the caller said."""
-        return dict(self.metadata.get("metrics", {}))
 
     @property
     def saved_at(self) -> datetime | None:
@@ -82,7 +89,7 @@ class Validated:
 
 
 @dataclass(frozen=True)
-class Checkpoint:
+class Checkpoint(_Described):
     """A generation that was loaded and found whole: every byte passed its checksum."""
 
     #: The state, as it was saved.
@@ -101,16 +108,6 @@ class Checkpoint:
     def generation(self) -> int:
         """Its number."""
         return int(self.metadata["generation"])
-
-    @property
-    def step(self) -> int | None:
-        """The step that the caller said."""
-        return self.metadata.get("step")
-
-    @property
-    def metrics(self) -> Mapping[str, float]:
-        """The figures that the caller said."""
-        return dict(self.metadata.get("metrics", {}))
 
     @property
     def extra(self) -> Any:

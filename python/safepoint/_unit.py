@@ -71,7 +71,6 @@ class Unit:
             self.__exit__(kind, error, trace)
 
     async def _roll_back_here(self) -> None:
-
         failed: list[Callable[[], object]] = []
         while self._actions:
             action = self._actions.pop()
@@ -92,7 +91,6 @@ class _Action:
         self.call = call
 
     def __call__(self) -> object:
-
         undone = self.call()
         if _is_awaitable(undone):
             close = getattr(undone, "close", None)
