@@ -236,6 +236,10 @@ fn the_command_ends_with_a_guard_that_is_killed() {
     let (child, far) = (pid_in(&place, "pid"), pid_in(&place, "far"));
     let guard = parent_of(child).expect("a parent");
     assert_eq!(parent_of(guard), Some(running.pid()));
+    // Killed before it has said that the command runs, that one has not been started.
+    wait_until("the start to be known", || {
+        !place.events("job", "child_started").is_empty()
+    });
     kill_process(guard, Signal::KILL).expect("it lives");
     let ran = running.ended();
     assert_eq!((ran.code, ran.signal), (None, Some(9)), "{}", ran.stderr);

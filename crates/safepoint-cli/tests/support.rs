@@ -290,7 +290,9 @@ impl Place {
     pub(crate) fn events(&self, job: &str, name: &str) -> Vec<Value> {
         let text = std::fs::read_to_string(self.state(job).join("events.jsonl"));
         text.unwrap_or_default()
-            .lines()
+            .split_inclusive('\n')
+            // The last one may be in the making.
+            .filter(|line| line.ends_with('\n'))
             .map(|line| serde_json::from_str::<Value>(line).expect("an event is JSON"))
             .filter(|event| event["event"] == name)
             .collect()

@@ -62,28 +62,11 @@ impl Line {
         let _ = send(&self.0, &pack(kind, signal), flags);
     }
 
-    /// Waits for what the guard says first; nothing when it is gone.
-    pub(super) fn wait(&self) -> Option<Said> {
-        match self.receive(RecvFlags::empty()) {
-            Some(Said::Gone) => None,
-            said => said,
-        }
-    }
-
     /// What the guard has said, without waiting.
     pub(super) fn look(&self) -> Option<Said> {
-        self.receive(RecvFlags::DONTWAIT)
-    }
-
-    /// Ends the line: the guard takes it as our end.
-    pub(super) fn hang_up(&self) {
-        let _ = shutdown(&self.0, Shutdown::Both);
-    }
-
-    fn receive(&self, flags: RecvFlags) -> Option<Said> {
         let mut bytes = [0; 8];
         loop {
-            return match recv(&self.0, bytes.as_mut_slice(), flags) {
+            return match recv(&self.0, bytes.as_mut_slice(), RecvFlags::DONTWAIT) {
                 Ok((8, _)) => Said::unpack(bytes),
                 // A reset comes once, before what was said last: the guard left with an order unread.
                 Err(Errno::INTR | Errno::CONNRESET) => continue,
@@ -92,6 +75,11 @@ impl Line {
                 Ok(_) | Err(_) => Some(Said::Gone),
             };
         }
+    }
+
+    /// Ends the line: the guard takes it as our end.
+    pub(super) fn hang_up(&self) {
+        let _ = shutdown(&self.0, Shutdown::Both);
     }
 }
 

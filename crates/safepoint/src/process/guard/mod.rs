@@ -28,14 +28,21 @@ mod line;
 use std::ffi::{CStr, CString, c_char};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 
 use self::line::{Line, Order, Said};
 use super::child::Exit;
 use super::procfs::{self, boot_ticks};
 use super::signals::SignalSet;
+use crate::clock::timespec;
 use crate::error::{Error, ErrorKind};
+
+/// How long a guard may say nothing at its start before it is taken for stopped.
+const PATIENCE: Duration = Duration::from_millis(50);
 
 /// What to start, and how.
 #[derive(Debug)]
@@ -128,10 +135,10 @@ impl Guard {
         };
         let pid = inner::fork(&start).map_err(no_process)?;
         drop(theirs);
-        let said = ours.wait();
+        let said = first_words(&ours, pid);
         let ticks = (ticks_before, boot_ticks());
         match said {
-            Some(Said::Started(child)) => Ok(Self {
+            Said::Started(child) => Ok(Self {
                 line: ours,
                 pid,
                 child,
@@ -142,7 +149,7 @@ impl Guard {
             failed => {
                 reap(pid);
                 let code = match failed {
-                    Some(Said::Failed(code)) => Some(code),
+                    Said::Failed(code) => Some(code),
                     _ => None,
                 };
                 Err(refusal(program.program, code))
@@ -185,7 +192,7 @@ impl Guard {
 
     fn wake_up(&self) {
         if !self.is_over {
-            let _ = kill_process(self.pid, Signal::CONT);
+            wake_up(self.pid);
         }
     }
 
@@ -251,9 +258,33 @@ impl AsFd for Guard {
     }
 }
 
-/// Waits for a guard, which ends as soon as its tree has.
+/// Waits for what a guard says first. One that somebody has stopped before that is continued, as one at work is by [`Guard::signal`].
+fn first_words(line: &Line, pid: Pid) -> Said {
+    loop {
+        let mut asked = [PollFd::new(line, PollFlags::IN)];
+        let _ = poll(&mut asked, Some(&timespec(PATIENCE)));
+        match line.look() {
+            Some(said) => return said,
+            None => wake_up(pid),
+        }
+    }
+}
+
+/// Continues a guard, which is our unreaped child: the number is its own.
+fn wake_up(pid: Pid) {
+    let _ = kill_process(pid, Signal::CONT);
+}
+
+/// Waits for a guard, which ends as soon as its tree has. One that somebody stops meanwhile is continued.
 fn reap(pid: Pid) {
-    while let Err(rustix::io::Errno::INTR) = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED) {}
+    let changes = WaitIdOptions::EXITED | WaitIdOptions::STOPPED;
+    loop {
+        match waitid(WaitId::Pid(pid), changes) {
+            Ok(Some(status)) if status.stopped() => wake_up(pid),
+            Err(Errno::INTR) => {}
+            _ => return,
+        }
+    }
 }
 
 /// From the status of wait(2).

@@ -1,10 +1,8 @@
 use std::ffi::CString;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, poll};
-
 use super::*;
-use crate::clock::timespec;
 use crate::process::procfs;
 
 /// Longer than any test takes.
@@ -92,6 +90,42 @@ fn a_guard_that_is_dropped_leaves_nothing() {
     assert!(procfs::is_alive(child));
     drop(guard);
     assert!(!procfs::is_alive(child) && !procfs::is_alive(pid));
+}
+
+#[test]
+fn a_guard_that_is_stopped_while_it_starts_or_ends_holds_nobody_up() {
+    // Only what this thread starts, for other tests may have guards too.
+    let thread = rustix::thread::gettid().as_raw_nonzero();
+    let list = format!("/proc/self/task/{thread}/children");
+    // Even while a guard starts, odd while it ends.
+    let moment = AtomicUsize::new(0);
+    let stops = [AtomicUsize::new(0), AtomicUsize::new(0)];
+    let is_enough = || stops.iter().all(|stops| stops.load(Ordering::Relaxed) >= 5);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut stopped_at = None;
+            while !is_enough() {
+                let now = moment.load(Ordering::Relaxed);
+                let children = std::fs::read_to_string(&list).expect("the kernel keeps it");
+                let guard = children.split_whitespace().next();
+                let guard = guard.and_then(|pid| Pid::from_raw(pid.parse().ok()?));
+                // Once in each moment: it is continued for good.
+                if let Some(guard) = guard.filter(|pid| procfs::is_alive(*pid))
+                    && stopped_at != Some(now)
+                    && kill_process(guard, Signal::STOP).is_ok()
+                {
+                    stopped_at = Some(now);
+                    stops[now % 2].fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        });
+        while !is_enough() {
+            let guard = start("exec sleep 1000", true);
+            moment.fetch_add(1, Ordering::Relaxed);
+            drop(guard);
+            moment.fetch_add(1, Ordering::Relaxed);
+        }
+    });
 }
 
 #[test]
