@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::{Child, Stdio};
 
 use crate::shown::shows;
-use crate::support::{Place, Ran};
+use crate::support::{Place, Ran, wait_until};
 
 /// A place with a job `words` of five lines, all done.
 fn done_job() -> Place {
@@ -97,8 +97,11 @@ impl Waiting {
         }
     }
 
-    /// Lets the attempt in progress finish.
-    fn release(&self) {
+    /// Lets the attempt in progress finish, once the run has heard of its stop.
+    fn release(&self, place: &Place) {
+        wait_until("the stop to be heard", || {
+            !place.events("words", "interrupt_initiated").is_empty()
+        });
         std::fs::OpenOptions::new()
             .write(true)
             .open(&self.go)
@@ -1025,7 +1028,7 @@ fn a_job_that_runs_is_shown_and_stopped() {
     asked process [PID] on `[HOST]` to stop job `words`: what is in progress may finish
       to wait for it: `safepoint stop words --wait`; to end it now: `safepoint stop words --now`
     ");
-    waiting.release();
+    waiting.release(&place);
     let ran = waiting.end();
     shows!(place, ran, @"
     exit 75
@@ -1097,7 +1100,7 @@ fn watching_ends_with_the_run() {
         "words: running, 0 of 2 items done (0 %), 1 in progress"
     );
     assert_eq!(place.run(&["stop", "-q"]).code, Some(0));
-    waiting.release();
+    waiting.release(&place);
     assert_eq!(waiting.end().code, Some(75));
     let last = lines.last().expect("a line").expect("text");
     assert!(
