@@ -6,14 +6,18 @@ use std::process::Stdio;
 
 use safepoint::queue::State;
 
-use super::support::{Place, Ran, wait_until};
+use super::support::{Place, Ran, Running, wait_until};
 
 /// Runs with the given bytes on standard input.
 fn fed(place: &Place, input: &[u8], arguments: &[&str]) -> Ran {
+    feed(place, input, arguments).ended()
+}
+
+fn feed(place: &Place, input: &[u8], arguments: &[&str]) -> Running {
     place.write("fed", input);
     let mut command = place.safepoint(arguments);
     command.stdin(File::open(place.file("fed")).expect("opens"));
-    place.start(command).ended()
+    place.start(command)
 }
 
 /// The contents of the items that are done, and the errors of those that are dead.
@@ -322,36 +326,44 @@ fn standard_input_is_kept_so_that_it_can_be_resumed() {
     let run = |input: &[u8], options: &[&str]| {
         let mut all = vec!["run", "-", "-j1", "--name", "fed"];
         all.extend(options);
-        all.extend(["--", "echo"]);
-        fed(&place, input, &all)
+        let script = "while [ ! -e go ]; do sleep 0.01; done; echo $0";
+        all.extend(["--", "sh", "-c", script]);
+        feed(&place, input, &all)
     };
-    let ran = run(b"1\n2\n3\n4\n5\n", &["--limit", "2"]);
+    // Items wait until standard input was read to its end and that is written down: a run that ends before has not kept all of it.
+    let running = run(b"1\n2\n3\n4\n5\n", &["--limit", "2"]);
+    wait_until("the end of standard input to be known", || {
+        let told = place.run(&["status", "fed", "--json"]).stdout;
+        told.contains("\"total\":5,")
+    });
+    place.write("go", "");
+    let ran = running.ended();
     assert_eq!(
         (ran.code, ran.stdout.as_str()),
         (Some(75), "1\n2\n"),
         "{}",
         ran.stderr
     );
-    let ran = run(b"1\n2\nX\n4\n5\n", &[]);
+    let ran = run(b"1\n2\nX\n4\n5\n", &[]).ended();
     assert_eq!(ran.code, Some(5), "{}", ran.stderr);
     assert!(ran.stderr.contains("differs at byte 4"), "{}", ran.stderr);
-    let ran = run(b"1\n2\n3\n", &[]);
+    let ran = run(b"1\n2\n3\n", &[]).ended();
     assert_eq!(ran.code, Some(5), "shorter: {}", ran.stderr);
-    let ran = run(b"", &["--limit", "1"]);
+    let ran = run(b"", &["--limit", "1"]).ended();
     assert_eq!(
         (ran.code, ran.stdout.as_str()),
         (Some(75), "3\n"),
         "nothing on it means what was kept: {}",
         ran.stderr
     );
-    let ran = run(b"1\n2\n3\n4\n5\n6\n", &[]);
+    let ran = run(b"1\n2\n3\n4\n5\n6\n", &[]).ended();
     assert_eq!(
         (ran.code, ran.stdout.as_str()),
         (Some(0), "4\n5\n6\n"),
         "the same and more: {}",
         ran.stderr
     );
-    let ran = run(b"", &[]);
+    let ran = run(b"", &[]).ended();
     assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), ""));
 
     // Killed before the end of standard input: what is there is not all.
@@ -648,16 +660,21 @@ fn an_attempt_knows_where_it_stands() {
 #[test]
 fn results_come_in_the_order_that_was_asked_for() {
     // The first item ends last: the others wait for it in input order, and pass it in order of arrival.
-    let script = r#"if [ "$1" = 0 ]; then while [ "$(grep -c . ended)" != 3 ]; do sleep 0.01; done; else echo x >> ended; fi; echo "$1"; [ "$1" != 2 ]"#;
+    let safepoint = env!("CARGO_BIN_EXE_safepoint");
+    let script = format!(
+        r#"if [ "$1" = 0 ]; then
+            until '{safepoint}' status --json | grep -q '"done":2,"dead":1,'; do sleep 0.01; done
+        fi
+        echo "$1"; [ "$1" != 2 ]"#
+    );
     for (order, wanted) in [
         ("ordered", "0\n1\n3\n"),
         ("arrival", "1\n3\n0\n"),
         ("none", ""),
     ] {
         let place = Place::new();
-        place.write("ended", "");
         place.write("in.txt", "0\n1\n2\n3\n4\n");
-        let arguments = |limit: &'static str| {
+        let arguments = |limit| {
             vec![
                 "run",
                 "-j2",
@@ -670,7 +687,7 @@ fn results_come_in_the_order_that_was_asked_for() {
                 limit,
                 "--shell",
                 "--",
-                script,
+                &script,
             ]
         };
         let ran = place.run(&arguments("4"));

@@ -364,7 +364,8 @@ fn limits_become_stop_requests_with_a_warning_before() {
     assert_eq!(place.events("job", "limit_warning").len(), 1);
 
     let place = Place::new();
-    let grow = "import signal, sys, time\nsignal.signal(signal.SIGTERM, lambda *_: sys.exit(0))\nhog = bytearray(b'x') * (96 << 20)\ntime.sleep(1000)";
+    // Not one long sleep: a signal that comes just before it would be looked at after it.
+    let grow = "import signal, sys, time\nsignal.signal(signal.SIGTERM, lambda *_: sys.exit(0))\nhog = bytearray(b'x') * (96 << 20)\nwhile True: time.sleep(0.01)";
     let ran = place.run(&[
         "supervise",
         "--name",
