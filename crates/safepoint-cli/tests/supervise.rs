@@ -49,6 +49,13 @@ fn patient(place: &Place, options: &[&str]) -> Running {
     running
 }
 
+/// Waits until the supervisor knows that its command runs.
+fn wait_for_start(place: &Place) {
+    wait_until("the start to be known", || {
+        !place.events("job", "child_started").is_empty()
+    });
+}
+
 fn parent_of(pid: Pid) -> Option<Pid> {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?;
     let fields = stat.rsplit_once(')')?.1;
@@ -237,9 +244,7 @@ fn the_command_ends_with_a_guard_that_is_killed() {
     let guard = parent_of(child).expect("a parent");
     assert_eq!(parent_of(guard), Some(running.pid()));
     // Killed before it has said that the command runs, that one has not been started.
-    wait_until("the start to be known", || {
-        !place.events("job", "child_started").is_empty()
-    });
+    wait_for_start(&place);
     kill_process(guard, Signal::KILL).expect("it lives");
     let ran = running.ended();
     assert_eq!((ran.code, ran.signal), (None, Some(9)), "{}", ran.stderr);
@@ -681,9 +686,7 @@ fn systemd_is_told_when_it_is_ready_and_when_it_stops() {
     let mut command = place.safepoint(&arguments(&["--wait-ready"], script));
     command.env("NOTIFY_SOCKET", place.file("notify"));
     let running = place.start(command);
-    wait_until("the command", || {
-        !place.events("job", "child_started").is_empty()
-    });
+    wait_for_start(&place);
     gate.pass(1);
     assert!(heard().contains("READY=1"));
     running.signal(Signal::TERM);

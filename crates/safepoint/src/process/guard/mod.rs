@@ -179,7 +179,9 @@ impl Guard {
             Target::Group => Order::Group(signal),
             Target::Tree => Order::Tree(signal),
         });
-        self.wake_up();
+        if !self.is_over {
+            wake_up(self.pid);
+        }
     }
 
     /// Ends a guard that does not do what it is told; [`next`](Self::next) then says that it is lost.
@@ -187,12 +189,6 @@ impl Guard {
         if !self.is_over {
             // Our unreaped child: the number is its own.
             let _ = kill_process(self.pid, Signal::KILL);
-        }
-    }
-
-    fn wake_up(&self) {
-        if !self.is_over {
-            wake_up(self.pid);
         }
     }
 
@@ -245,7 +241,6 @@ impl Drop for Guard {
     fn drop(&mut self) {
         if !self.is_over {
             self.line.hang_up();
-            self.wake_up();
             reap(self.pid);
         }
     }
