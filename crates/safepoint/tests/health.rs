@@ -151,9 +151,15 @@ impl Program {
         self.send(&(request + "\r\n" + body)).unwrap()
     }
 
-    /// Asks `/health` some times on connections of their own, each of which must be answered soon. A machine that is busy with other work may hold up
-    /// any process for so long, and who is held up before it has asked may lose its seat to others, so there are a few tries.
+    /// Asks `/health` with nobody in the way but who is there already; see [`lives_beside`](Self::lives_beside).
     fn lives(&self, what: &str) {
+        self.lives_beside(what, || ());
+    }
+
+    /// Asks `/health` some times on connections of their own, each of which must be answered soon. A machine that is busy with other work may hold up
+    /// any process for so long, and who is held up before it has asked may lose its seat to others, so there are a few tries, each with others of its
+    /// own to be in the way: those of an earlier one may have been sent away meanwhile.
+    fn lives_beside<T>(&self, what: &str, others: impl Fn() -> T) {
         let is_soon = || {
             let begun = Instant::now();
             let answer = self.try_to_ask("GET", "/health", &[]);
@@ -168,7 +174,10 @@ impl Program {
                 took < SOON
             })
         };
-        let lives = (0..5).any(|_| (0..20).all(|_| is_soon()));
+        let lives = (0..5).any(|_| {
+            let _others = others();
+            (0..20).all(|_| is_soon())
+        });
         assert!(lives, "{what}: not once 20 answers in a row that came soon");
     }
 }
@@ -593,45 +602,47 @@ fn liveness_answers_soon_whatever_clients_do() {
     program.lives("when nothing is the matter");
 
     // More than may be connected, of whom none says anything.
-    let silent: Vec<_> = (0..1000).map(|_| program.connect()).collect();
-    program.lives("with 1,000 that say nothing");
-    drop(silent);
+    let silent = || -> Vec<_> { (0..1000).map(|_| program.connect()).collect() };
+    program.lives_beside("with 1,000 that say nothing", silent);
 
-    let slow: Vec<_> = (0..MAX_CONNECTIONS + 50)
-        .map(|_| {
-            let mut stream = program.connect();
-            // The server may have taken the seat of one that came earlier.
-            let _ = stream.write_all(b"GET /health HTTP/1.1\r\nhost: loc");
-            stream
-        })
-        .collect();
-    program.lives("with many that ask slowly");
-    drop(slow);
+    let slow = || -> Vec<_> {
+        (0..MAX_CONNECTIONS + 50)
+            .map(|_| {
+                let mut stream = program.connect();
+                // The server may have taken the seat of one that came earlier.
+                let _ = stream.write_all(b"GET /health HTTP/1.1\r\nhost: loc");
+                stream
+            })
+            .collect()
+    };
+    program.lives_beside("with many that ask slowly", slow);
 
-    let bodies: Vec<_> = (0..MAX_CONNECTIONS)
-        .map(|_| {
-            let mut stream = program.connect();
-            let _ = stream.write_all(
-                b"POST /shutdown HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\n{",
-            );
-            stream
-        })
-        .collect();
-    program.lives("with many whose bodies do not come");
-    drop(bodies);
+    let bodies = || -> Vec<_> {
+        (0..MAX_CONNECTIONS)
+            .map(|_| {
+                let mut stream = program.connect();
+                let _ = stream.write_all(
+                    b"POST /shutdown HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\n{",
+                );
+                stream
+            })
+            .collect()
+    };
+    program.lives_beside("with many whose bodies do not come", bodies);
 
-    let deaf: Vec<_> = (0..50)
-        .map(|_| {
-            let mut stream = program.connect();
-            stream.set_nonblocking(true).unwrap();
-            let request = b"GET /metrics HTTP/1.1\r\nhost: localhost\r\n\r\n".repeat(100);
-            // Until nothing more is taken.
-            while stream.write(&request).is_ok() {}
-            stream
-        })
-        .collect();
-    program.lives("with many that do not read");
-    drop(deaf);
+    let deaf = || -> Vec<_> {
+        (0..50)
+            .map(|_| {
+                let mut stream = program.connect();
+                stream.set_nonblocking(true).unwrap();
+                let request = b"GET /metrics HTTP/1.1\r\nhost: localhost\r\n\r\n".repeat(100);
+                // Until nothing more is taken.
+                while stream.write(&request).is_ok() {}
+                stream
+            })
+            .collect()
+    };
+    program.lives_beside("with many that do not read", deaf);
 
     for garbage in [
         &b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"[..],
