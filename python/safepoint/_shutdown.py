@@ -9,6 +9,7 @@ import builtins
 import os
 import sys
 import threading
+import time
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, overload
 
@@ -280,7 +281,8 @@ class shutdown:  # noqa: N801 - used as a function
         Seconds from the request to the first hook, for load balancers.
     raise_in_main
         For code that never asks: a stop request raises :class:`safepoint.Stopped` in the main thread, where it is, and
-        an immediate one after it does so again. The block takes it in. Not for ``async with``.
+        an immediate one after it does so again. The block takes it in. An import may end first, within half the grace
+        period. Not for ``async with``.
     signals
         ``False`` for a block that only limits, budgets and ``stop.request()`` end; a signal handler can be set in the
         main thread only.
@@ -320,6 +322,9 @@ class shutdown:  # noqa: N801 - used as a function
         self._raised = 0
         #: What a request raises in the main thread; a loop that looks after signals by itself has another exception.
         self._exception: type[BaseException] = Stopped
+        #: How many imports the block itself is in, and until when one that began in it may go on.
+        self._imports = 0
+        self._patience: float | None = None
         self._pid = os.getpid()
 
     def __enter__(self) -> Shutdown:
@@ -357,6 +362,7 @@ class shutdown:  # noqa: N801 - used as a function
         if self._raises:
             main = threading.main_thread().ident
             assert main is not None
+            self._imports = _imports(sys._getframe())
             _signals.listen_to_waking(self._on_signal)
             owner.interrupt(main, int(_signals.WAKING))
         _blocks.enter(stop)
@@ -459,13 +465,26 @@ class shutdown:  # noqa: N801 - used as a function
         level = _level(stop)
         if level <= self._raised:
             owner.heard(reached)
-        elif self._is_open and not _is_ours(frame):
+        elif self._is_open and not _is_ours(frame) and not self._lets_an_import_end(frame):
             self._raised = level
             owner.heard(reached)
             raised = self._exception(str(stop.reason))
             if isinstance(raised, Stopped):
                 raised.block = self
             raise raised
+
+    def _lets_an_import_end(self, frame: FrameType | None) -> bool:
+        """Whether the exception has to wait, for half the grace period at most, for an import of the block.
+
+        A module that is left in the middle is gone, its parts are not, and the next import of a package may be given
+        those and fail: ``asyncio`` does. An import that runs the work itself does not end, therefore the limit.
+        """
+        if _imports(frame) <= self._imports:
+            return False
+        now = time.monotonic()
+        if self._patience is None:
+            self._patience = now + self._grace / 2
+        return now < self._patience
 
     def _request(self, number: int) -> None:
         """What the native handler would have done."""
@@ -509,6 +528,17 @@ def _is_ours(frame: FrameType | None) -> bool:
             return True
         frame = frame.f_back
     return False
+
+
+def _imports(frame: FrameType | None) -> int:
+    """How deep the imports are in a stack: the frames of the import system, told by the name that Python itself looks
+    for to leave them out of tracebacks.
+    """
+    count = 0
+    while frame is not None:
+        count += frame.f_code.co_filename == "<frozen importlib._bootstrap>"
+        frame = frame.f_back
+    return count
 
 
 def _is_group_of_stopped(error: BaseException) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 import pytest
 
@@ -150,6 +151,60 @@ def test_raise_in_main_hears_of_limits_too(start: Start) -> None:
     """)
     status, lines, errors = program.end()
     assert (status, lines, errors) == (0, ["TIMEOUT 75"], "")
+
+
+def test_raise_in_main_lets_an_import_end(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package" / "__init__.py").write_text(
+        """if 1:
+        import os, signal, safepoint
+        from package import part
+        # Twice the same at once would count once.
+        for number, reached in ((signal.SIGINT, "draining"), (signal.SIGTERM, "terminating")):
+            os.kill(os.getpid(), number)
+            while safepoint.active().phase != reached: pass
+        """
+    )
+    (tmp_path / "package" / "part.py").touch()
+    program = start("""
+    import time, safepoint
+    block = safepoint.shutdown(raise_in_main=True)
+    with block as stop:
+        import package
+        time.sleep(1000)
+    # Broken off, it would be imported anew, without the part that is there already.
+    import package
+    print(package.reached, package.part.__name__, stop.report.immediate_interrupts)
+    """)
+    assert program.end() == (0, ["terminating package.part 1"], "")
+
+
+def test_raise_in_main_ends_an_import_that_does_the_work_itself(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "work.py").write_text("import time\nprint('ready')\ntime.sleep(1000)")
+    program = start("""
+    import safepoint
+    with safepoint.shutdown(raise_in_main=True, grace=0.2) as stop:
+        import work
+    print(stop.reason.source)
+    """)
+    program.until("ready")
+    program.send(signal.SIGINT)
+    assert program.end() == (0, ["ready", "USER"], "")
+
+
+def test_raise_in_main_waits_for_no_import_that_the_block_is_in(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "work.py").write_text(
+        """if 1:
+        import time, safepoint
+        with safepoint.shutdown(raise_in_main=True, grace=1000) as stop:
+            print("ready")
+            time.sleep(1000)
+        """
+    )
+    program = start("import work; print(work.stop.reason.source)")
+    program.until("ready")
+    program.send(signal.SIGINT)
+    assert program.end() == (0, ["ready", "USER"], "")
 
 
 def test_asyncio_is_woken(start: Start) -> None:
