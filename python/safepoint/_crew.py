@@ -39,6 +39,9 @@ _READY, _DONE, _FAILED, _SKIPPED, _UNUSABLE = range(5)
 _DEPTH = 64
 _WORK_AHEAD = 0.02
 
+#: From so many seconds for an item on, a process is given the next one when it has answered.
+_SLOW = 0.05
+
 #: From SIGTERM to SIGKILL, in seconds.
 _LAST_WORDS = 1.0
 
@@ -153,9 +156,11 @@ class Crew:
         return any(len(member.given) < depth for member in self._members.values())
 
     def _depth(self) -> int:
-        """Enough that a process need not wait for its next task, and no more: what it has, another cannot take."""
-        if self._answer_time <= 0.0:
-            return 2
+        """Enough that a process need not wait for its next task, and no more: what it has, another cannot take. So
+        nothing waits behind an item where items are slow, or not known to be quick.
+        """
+        if not 0.0 < self._answer_time < _SLOW:
+            return 1
         return max(2, min(_DEPTH, int(_WORK_AHEAD / self._answer_time)))
 
     def give(self, task: Task) -> None:
@@ -309,7 +314,8 @@ class Crew:
                 yield Skipped(task)
             else:
                 # A moving average over some ten answers.
-                self._answer_time += (now - member.began - self._answer_time) * 0.1
+                took = now - member.began
+                self._answer_time += (took - self._answer_time) * (0.1 if self._answer_time else 1.0)
                 yield Result(task, kind == _DONE, pickled)
             if member.given:
                 self._begins(member)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -41,10 +42,15 @@ class Program:
     def until(self, line: str) -> None:
         """Reads until the program has printed this line."""
         assert self.process.stdout is not None
-        for read in self.process.stdout:
-            self.lines.append(read.rstrip("\n"))
-            if self.lines[-1] == line:
-                return
+        hung = threading.Timer(PATIENCE, self.send_to_group, [signal.SIGKILL])
+        hung.start()
+        try:
+            for read in self.process.stdout:
+                self.lines.append(read.rstrip("\n"))
+                if self.lines[-1] == line:
+                    return
+        finally:
+            hung.cancel()
         _, errors = self.process.communicate(timeout=PATIENCE)
         raise AssertionError(f"it ended without saying {line!r}: {self.lines} {errors}")
 

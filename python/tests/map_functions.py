@@ -73,6 +73,16 @@ def unpicklable(number: int) -> object:
     return lambda: number
 
 
+def waits_for_the_others(number: int) -> int:
+    """The first of nine ends when the others have begun, and those are slow."""
+    if number > 0:
+        Path(f"begun-{number}").touch()
+        time.sleep(0.06)
+    while number == 0 and len(list(Path().glob("begun-*"))) < 8:
+        time.sleep(0.01)
+    return number
+
+
 def waits_to_go(number: int) -> int:
     """Ends some time after it is told to."""
     Path(f"begun-{number}").touch()

@@ -32,6 +32,7 @@ from map_functions import (
     uneven,
     unpicklable,
     unsayable,
+    waits_for_the_others,
     waits_to_go,
 )
 from safepoint import Failure
@@ -237,7 +238,14 @@ def test_a_stop_gives_what_was_done() -> None:
     assert children() == []
 
 
-def test_what_a_worker_was_given_and_has_not_begun_is_put_back() -> None:
+def test_nothing_waits_behind_a_slow_item_while_a_worker_has_nothing_to_do() -> None:
+    # All the others are the other worker's.
+    assert list(quiet(waits_for_the_others, range(9))) == list(range(9))
+
+
+def test_what_a_worker_was_given_and_has_not_begun_is_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    # However slow the machine is, the worker is given more than one.
+    monkeypatch.setattr("safepoint._crew.Crew._depth", lambda _: 3)
     with safepoint.shutdown(signals=False) as stop:
 
         def ask() -> None:
