@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 # A shell starts background work with Ctrl-C ignored, and `nohup` with SIGHUP: programs inherit that, and the tests are
 # about both.
@@ -21,6 +22,12 @@ for _inherited in (signal.SIGINT, signal.SIGHUP):
 
 #: How long anything may take before it counts as hung, in seconds. A busy machine is slow, not wrong.
 PATIENCE = 60.0
+
+# And hypothesis is to let an example take its time.
+settings.register_profile(
+    "patient", parent=settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("patient")
 
 
 class Program:

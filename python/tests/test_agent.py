@@ -106,7 +106,7 @@ def test_failures_of_the_endpoint_are_tried_again(tmp_path: Path, endpoint: Endp
 def test_an_answer_that_takes_too_long_is_given_up(tmp_path: Path, endpoint: Endpoint) -> None:
     endpoint.next.append("hang")
     with safepoint.shutdown(signals=False):
-        report = Agent(tmp_path / "agent", Chat.ollama("m", endpoint.url, timeout=0.3)).run(until(1))
+        report = Agent(tmp_path / "agent", Chat.ollama("m", endpoint.url, timeout=1.0)).run(until(1))
     assert (report.repeated, report.unanswered, report.cycles) == (1, 1, 1)
 
 

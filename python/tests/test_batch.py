@@ -668,7 +668,7 @@ work()
 # Against a model.
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     runs=strategies.lists(
         strategies.tuples(

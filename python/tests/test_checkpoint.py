@@ -293,9 +293,9 @@ def test_a_buffer_is_lent_in_no_time_and_no_memory() -> None:
 
     weights = np.zeros(1 << 27)  # 1 GiB, of which no page is there
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    began = time.perf_counter()
+    began = time.thread_time()
     encoded = Encoder().encode({"w": weights})
-    assert time.perf_counter() - began < 0.05
+    assert time.thread_time() - began < 0.05
     assert encoded.buffers[0][4] == 1 << 30
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20_000
 

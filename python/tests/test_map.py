@@ -366,7 +366,7 @@ def test_kills_at_random_lose_nothing(start: Start) -> None:
     assert len(done) - 4000 < (kills + 1) * 1000
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 @given(
     lengths=strategies.lists(strategies.integers(0, 60), min_size=1, max_size=3),
     ahead=strategies.integers(1, 40),

@@ -43,7 +43,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(payload=JSON | st.binary(), result=JSON | st.binary())
 def test_json_values_and_bytes_come_back_as_what_they_were(
     fast: safepoint.Queue, payload: object, result: object
@@ -172,7 +172,7 @@ class Model(RuleBasedStateMachine):
 
 
 TestModel = Model.TestCase
-TestModel.settings = settings(max_examples=25, stateful_step_count=30, deadline=None)
+TestModel.settings = settings(max_examples=25, stateful_step_count=30)
 
 
 def test_the_block_acknowledges_fails_or_gives_back(queue: safepoint.Queue) -> None:

@@ -295,11 +295,11 @@ def test_under_pytest_ctrl_c_belongs_to_the_block_and_then_to_pytest_again(start
 
 def test_shutdown_timeout_is_the_grace_period(start: Start) -> None:
     source = """
-    import safepoint
+    import math, safepoint
     try:
         with safepoint.shutdown() as stop:
             stop.request()
-            print(round(stop.remaining))
+            print(math.ceil(stop.remaining))
     except safepoint.InvalidError as refused:
         print(refused)
     """

@@ -63,7 +63,7 @@ JSON = st.recursive(
 
 
 @given(JSON)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_every_json_value_comes_back_as_it_went(directory_of_all: Steps, value: object) -> None:
     directory_of_all.forget("value")
     assert_same(directory_of_all.step("value", lambda: value), value)
@@ -252,7 +252,7 @@ def test_a_decorated_function_has_a_step_for_each_call(tmp_path: Path) -> None:
 
 
 @given(JSON, JSON)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_two_calls_have_one_name_only_if_their_arguments_are_the_same(
     directory_of_all: Steps, one: object, other: object
 ) -> None:

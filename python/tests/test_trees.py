@@ -109,13 +109,13 @@ TREES = st.recursive(
 )
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=400, suppress_health_check=list(HealthCheck))
 @given(TREES)
 def test_any_tree_comes_back_to_the_last_bit(tree: Any) -> None:
     assert same(through(tree), tree)
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=30, suppress_health_check=list(HealthCheck))
 @given(TREES)
 def test_any_tree_comes_back_from_a_file(tmp_path_factory: pytest.TempPathFactory, tree: Any) -> None:
     with safepoint.CheckpointStore(tmp_path_factory.mktemp("c") / "c") as store:
