@@ -281,7 +281,7 @@ class Shell:
         end = time.monotonic() + PATIENCE
         keys = [(text, key) for text, key in one.parts if key]
         while mark not in self._text or "\n" not in self._text.partition(mark)[2]:
-            if keys and re.search(pattern(keys[0][0]), self._came(), re.DOTALL):
+            if keys and self._is_at_rest() and re.search(pattern(keys[0][0]), self._came(), re.DOTALL):
                 self._press(keys.pop(0)[1])
             self._read(end - time.monotonic(), f"{block.page.name}:{one.line}: $ {one.command}")
         assert not keys, f"{block.page.name}:{one.line}: it ended before {keys[0][1]} could be pressed\n{self._came()}"
@@ -305,6 +305,13 @@ class Shell:
             read = b""
         assert read, f"{where}\nthe shell has ended\n{self._came()}"
         self._text += read.decode(errors="replace")
+
+    def _is_at_rest(self) -> bool:
+        """Whether no line is in the middle of being written, where a signal would put its end behind what comes next. A
+        progress bar has no end.
+        """
+        last = self._text.replace("\r\n", "\n").rpartition("\n")[2]
+        return not last or "\r" in last[:-1]
 
     def _came(self) -> str:
         """What is on the screen: lines as they were at last, without colours."""
