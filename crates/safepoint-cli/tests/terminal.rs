@@ -6,6 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rustix::fs::OFlags;
@@ -26,6 +27,7 @@ pub(crate) struct Terminal {
     child: Child,
     keyboard: File,
     seen: Arc<Mutex<Vec<u8>>>,
+    reader: JoinHandle<()>,
 }
 
 impl Terminal {
@@ -84,7 +86,7 @@ impl Terminal {
         let mut screen = keyboard.try_clone().expect("a copy");
         let seen = Arc::new(Mutex::new(Vec::new()));
         let sink = Arc::clone(&seen);
-        std::thread::spawn(move || {
+        let reader = std::thread::spawn(move || {
             let mut buffer = [0; 4096];
             // It ends with an error when the last program has closed the terminal.
             while let Ok(count) = screen.read(&mut buffer) {
@@ -97,6 +99,7 @@ impl Terminal {
             child,
             keyboard,
             seen,
+            reader,
         }
     }
 
@@ -112,6 +115,12 @@ impl Terminal {
     fn raw(&self) -> String {
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         String::from_utf8_lossy(&seen).into_owned()
+    }
+
+    /// The same, once no program has the terminal any more.
+    fn all(&self) -> String {
+        wait_until("the terminal to be closed", || self.reader.is_finished());
+        self.raw()
     }
 
     pub(crate) fn shows(&self, text: &str) {
@@ -130,14 +139,7 @@ impl Terminal {
         let status = wait_for("it to end", || {
             self.child.try_wait().expect("it is our child")
         });
-        // All that was written before the end is read once nothing more comes.
-        let mut before = usize::MAX;
-        wait_until("the terminal to be quiet", || {
-            std::thread::sleep(Duration::from_millis(20));
-            let now = self.raw().len();
-            std::mem::replace(&mut before, now) == now
-        });
-        (Screen::of(&self.raw()), status.code(), status.signal())
+        (Screen::of(&self.all()), status.code(), status.signal())
     }
 }
 
@@ -364,9 +366,7 @@ fn progress_is_drawn_where_and_as_it_was_asked_for() {
             terminal.shows("60% 3/5");
         }
         gate.pass(2);
-        let raw = wait_for("the end", || {
-            (terminal.state() == Some('Z')).then(|| terminal.raw())
-        });
+        let raw = terminal.all();
         assert_eq!(raw.contains(BAR), has_bar, "{options:?}: {raw:?}");
         let (screen, code, _) = terminal.ended();
         assert_eq!(code, Some(0));
@@ -408,8 +408,7 @@ fn colours_are_used_as_they_are_wanted() {
         });
         terminal.shows("75% 3/4");
         gate.pass(1);
-        wait_until("the end", || terminal.state() == Some('Z'));
-        let raw = terminal.raw();
+        let raw = terminal.all();
         let (screen, code, _) = terminal.ended();
         assert_eq!(code, Some(3), "{screen:?}");
         // Where a sequence that sets a colour stands: in the bar (cyan), in notices (yellow, red).
@@ -477,11 +476,11 @@ fn ctrl_z_suspends_all_and_the_time_counts_against_no_limit() {
     terminal.press(CTRL_Z);
     wait_until("it to be suspended", || terminal.state() == Some('T'));
     assert_eq!(state_of_child(), Some('T'), "its command is too");
-    let screen = Screen::of(&terminal.raw());
-    assert!(
-        screen.shows_cursor && !screen.lines.iter().any(|line| line.contains(BAR)),
-        "{screen:?}"
-    );
+    // What it wrote before that may be on its way still.
+    wait_until("a clean screen", || {
+        let screen = Screen::of(&terminal.raw());
+        screen.shows_cursor && !screen.lines.iter().any(|line| line.contains(BAR))
+    });
     // Longer than the time that the attempt has.
     std::thread::sleep(Duration::from_millis(1800));
     kill_process(terminal.pid(), Signal::CONT).expect("it is there");
