@@ -308,7 +308,7 @@ class Shell:
 
     def _is_at_rest(self) -> bool:
         """Whether no line is in the middle of being written, where a signal would put its end behind what comes next. A
-        progress bar has no end.
+        progress bar, which goes back by `\\r`, has no end.
         """
         last = self._text.replace("\r\n", "\n").rpartition("\n")[2]
         return not last or "\r" in last[:-1]

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import book
 
-PROGRAM = """
+PROGRAM = r"""
 import time, safepoint
 with safepoint.shutdown() as stop:
-    print("40 % |#####     |", end="", flush=True)
+    print("\r40 % |#####     |", end="", flush=True)
     stop.wait()
 """
 
